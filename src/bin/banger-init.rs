@@ -1,0 +1,3 @@
+//! The guest's init.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The runtime bundle: manifest, where it lies, bootstrap, verification.

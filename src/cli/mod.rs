@@ -1,0 +1,1 @@
+//! The scripting verbs and `--restore`.

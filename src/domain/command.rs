@@ -1,0 +1,53 @@
+//! What a user can ask of the supervisor, and what it answers at once.
+
+use super::{JobId, Problem, VmId, VmName, VmSpec};
+
+/// A request. Each becomes a job, is ignored as already so, or is denied with a reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CommandBody {
+    /// Make a VM, and start it if `start`.
+    Create {
+        /// What it is to be.
+        spec: VmSpec,
+        /// Start it when it is made.
+        start: bool,
+    },
+    /// Start.
+    Start(VmId),
+    /// Stop politely, then less so: the ladder.
+    Stop(VmId),
+    /// Stop at once, the guest's unsaved data notwithstanding.
+    Kill(VmId),
+    /// Stop by the ladder, then start.
+    Restart(VmId),
+    /// Give another name; the guest takes it at its next start.
+    Rename(VmId, VmName),
+    /// Remove the VM and its disk. It must be off.
+    Delete(VmId),
+    /// Make or complete the runtime directory.
+    Bootstrap,
+    /// Bring the host in line with what is wanted: clear up dead VMs, start what should run.
+    Restore,
+    /// End a job that can be cancelled.
+    CancelJob(JobId),
+    /// Do a failed job again.
+    RetryJob(JobId),
+    /// Take an ended job off the list.
+    DismissJob(JobId),
+}
+
+/// The immediate answer to a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It is under way as this job.
+    Queued(JobId),
+    /// It is so already; a sentence says what.
+    Ignored(String),
+    /// It cannot be done.
+    Denied(Denied),
+}
+
+/// Why a command is denied.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0)]
+pub struct Denied(pub Problem);

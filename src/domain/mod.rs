@@ -1,0 +1,36 @@
+//! The vocabulary of banger: ids, specs and their validation, phases, problems.
+//!
+//! Pure: no tokio, no file system, no clock. Times come in as [`UnixMs`].
+
+mod command;
+mod exit;
+mod fleet;
+mod id;
+mod job;
+mod monitor;
+mod name;
+mod paths;
+mod phase;
+mod problem;
+mod size;
+mod spec;
+mod stop;
+mod time;
+
+pub use command::{Admission, CommandBody, Denied};
+pub use exit::{ExitReason, ExitRecord};
+pub use fleet::{BundleView, Fleet, HostView, ImageView, Notice, NoticeLevel, VmView};
+pub use id::VmId;
+pub use job::{JobId, JobState, JobView, Progress, StepState, StepView};
+pub use monitor::{
+    BootMark, BootTimes, MonitorEvent, MonitorPhase, MonitorReply, MonitorRequest, MonitorStatus,
+    SshEndpoint,
+};
+pub use name::VmName;
+pub use paths::{Layout, SOCKET_PATH_MAX, VmPaths};
+pub use phase::{Phase, Wanted};
+pub use problem::{FieldProblem, Problem};
+pub use size::{ByteSize, parse_mib};
+pub use spec::{Field, OverlayKind, VmDraft, VmSpec, VmmKind};
+pub use stop::{Method, Rung, StopLadder};
+pub use time::UnixMs;

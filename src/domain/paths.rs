@@ -1,0 +1,115 @@
+//! The layout on disk: names only, nothing is touched here.
+
+use std::path::{Path, PathBuf};
+
+use super::VmId;
+
+/// The longest path a UNIX socket can have: `sun_path` is 108 bytes with its NUL (unix(7)).
+pub const SOCKET_PATH_MAX: usize = 107;
+
+/// Where everything of the user's lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// `$XDG_STATE_HOME/banger`, or `BANGER_STATE_DIR`: what must survive a reboot.
+    pub state: PathBuf,
+    /// `$XDG_RUNTIME_DIR/banger`, `/run/banger` for root: sockets and locks.
+    pub run: PathBuf,
+}
+
+impl Layout {
+    /// The database.
+    #[must_use]
+    pub fn database(&self) -> PathBuf {
+        self.state.join("banger.db")
+    }
+
+    /// The user's own key pair: `ssh/id_ed25519` and `.pub`.
+    #[must_use]
+    pub fn ssh_key(&self) -> PathBuf {
+        self.state.join("ssh/id_ed25519")
+    }
+
+    /// What a VM keeps: disk and logs.
+    #[must_use]
+    pub fn vm(&self, id: &VmId) -> VmPaths {
+        let dir = self.state.join("vms").join(id.as_str());
+        VmPaths { run: self.run.join(id.as_str()), dir }
+    }
+
+    /// The log of the TUI and of scripts.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.state.join("banger.log")
+    }
+}
+
+/// Where everything of one VM lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VmPaths {
+    dir: PathBuf,
+    run: PathBuf,
+}
+
+impl VmPaths {
+    /// Its directory below the state directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Its root disk.
+    #[must_use]
+    pub fn disk(&self) -> PathBuf {
+        self.dir.join("root.img")
+    }
+
+    /// What the guest wrote to its serial console; `.1` is the one before.
+    #[must_use]
+    pub fn console_log(&self) -> PathBuf {
+        self.dir.join("console.log")
+    }
+
+    /// What the monitor has to say.
+    #[must_use]
+    pub fn monitor_log(&self) -> PathBuf {
+        self.dir.join("monitor.log")
+    }
+
+    /// The host keys SSH has seen of this VM.
+    #[must_use]
+    pub fn known_hosts(&self) -> PathBuf {
+        self.dir.join("known_hosts")
+    }
+
+    /// Its directory below the runtime directory of the user: sockets.
+    #[must_use]
+    pub fn run_dir(&self) -> &Path {
+        &self.run
+    }
+
+    /// Held (flock) by the monitor while the VM runs: the truth about "running".
+    ///
+    /// Beside the run directory, not in it: whoever clears up the directory holds this.
+    #[must_use]
+    pub fn run_lock(&self) -> PathBuf {
+        self.run.with_extension("lock")
+    }
+
+    /// Held (flock) by whoever changes the VM.
+    #[must_use]
+    pub fn change_lock(&self) -> PathBuf {
+        self.run.with_extension("change")
+    }
+
+    /// The monitor's socket.
+    #[must_use]
+    pub fn monitor_socket(&self) -> PathBuf {
+        self.run.join("monitor.sock")
+    }
+
+    /// The VMM's control socket.
+    #[must_use]
+    pub fn vmm_socket(&self) -> PathBuf {
+        self.run.join("vmm.sock")
+    }
+}

@@ -1,0 +1,213 @@
+//! What a VM is to be: the spec, and the draft that forms and commands fill in.
+
+use serde::{Deserialize, Serialize};
+
+use super::{FieldProblem, VmName, parse_mib};
+
+/// Which program runs the VM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VmmKind {
+    /// QEMU's `microvm` machine under KVM.
+    QemuKvm,
+    /// QEMU's `microvm` machine with emulated CPUs.
+    QemuTcg,
+}
+
+impl VmmKind {
+    /// As shown to the user: `QEMU/KVM`.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::QemuKvm => "QEMU/KVM",
+            Self::QemuTcg => "QEMU/TCG",
+        }
+    }
+}
+
+/// How a VM's disk shares its base image's data. A VM never changes its kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OverlayKind {
+    /// `FICLONE`: shares blocks until they are written (btrfs, xfs).
+    Reflink,
+    /// A copy that leaves out the holes.
+    SparseCopy,
+}
+
+impl OverlayKind {
+    /// As shown to the user.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Reflink => "reflink",
+            Self::SparseCopy => "sparse copy",
+        }
+    }
+}
+
+/// A field of the New VM form, and the option of `banger create` of the same name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Field {
+    /// The VM's name.
+    Name,
+    /// The base image.
+    Image,
+    /// Virtual CPUs.
+    Vcpus,
+    /// Memory.
+    Memory,
+    /// Size of the root disk.
+    Disk,
+}
+
+impl Field {
+    /// The option's and field's word: `memory`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Name => "name",
+            Self::Image => "image",
+            Self::Vcpus => "vcpus",
+            Self::Memory => "memory",
+            Self::Disk => "disk",
+        }
+    }
+}
+
+/// What the user wants a VM to be. Valid by construction: see [`VmDraft::validate`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VmSpec {
+    /// Its name, unique among the user's VMs.
+    pub name: VmName,
+    /// The base image's name, such as `debian`.
+    pub image: String,
+    /// Virtual CPUs: 1 to 32 (Firecracker's limit).
+    pub vcpus: u32,
+    /// Memory in MiB.
+    pub memory_mib: u64,
+    /// Size of the root disk in MiB; `None` is the image's own size.
+    pub disk_mib: Option<u64>,
+    /// Whether `--restore` starts it even if it was stopped when the host went down.
+    pub restore: bool,
+}
+
+impl VmSpec {
+    /// vCPUs a VM may have: Firecracker takes 1 to 32, and QEMU's microvm more.
+    pub const VCPUS: std::ops::RangeInclusive<u32> = 1..=32;
+    /// Memory in MiB a VM may have: below 64 no image of ours boots, above 1 TiB no host of ours.
+    pub const MEMORY_MIB: std::ops::RangeInclusive<u64> = 64..=1024 * 1024;
+    /// Root disk in MiB: ext4 with 4 KiB blocks and 32-bit block numbers ends at 16 TiB.
+    pub const DISK_MIB: std::ops::RangeInclusive<u64> = 16..=16 * 1024 * 1024 - 1;
+}
+
+/// A spec as typed: every field a text, nothing checked yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VmDraft {
+    /// See [`VmSpec::name`].
+    pub name: String,
+    /// See [`VmSpec::image`].
+    pub image: String,
+    /// See [`VmSpec::vcpus`].
+    pub vcpus: String,
+    /// As [`parse_mib`] reads it.
+    pub memory: String,
+    /// As [`parse_mib`] reads it; empty for the image's own size.
+    pub disk: String,
+    /// See [`VmSpec::restore`].
+    pub restore: bool,
+}
+
+impl VmDraft {
+    /// Checks every field that can be checked without looking at the host.
+    ///
+    /// # Errors
+    /// All problems at once, in the order of the fields.
+    pub fn validate(&self) -> Result<VmSpec, Vec<FieldProblem>> {
+        let mut problems = Vec::new();
+        let mut fail = |field, message: String| problems.push(FieldProblem { field, message });
+
+        let name = self.name.trim().parse::<VmName>().map_err(|e| fail(Field::Name, e.to_string()));
+        if self.image.trim().is_empty() {
+            fail(Field::Image, "an image is needed".to_owned());
+        }
+        let vcpus = self.vcpus.trim().parse::<u32>().ok().filter(|n| VmSpec::VCPUS.contains(n));
+        if vcpus.is_none() {
+            fail(Field::Vcpus, format!("“{}”: 1 to 32 vCPUs are possible", clip(&self.vcpus)));
+        }
+        let memory = parse_mib(&clip(&self.memory))
+            .and_then(|mib| in_range(mib, VmSpec::MEMORY_MIB, "memory is 64 MiB to 1 TiB"));
+        let memory = memory.map_err(|e| fail(Field::Memory, e));
+        let disk = match clip(&self.disk).trim() {
+            "" => Ok(None),
+            text => parse_mib(text)
+                .and_then(|mib| in_range(mib, VmSpec::DISK_MIB, "a disk is 16 MiB to 16 TiB"))
+                .map(Some),
+        };
+        let disk = disk.map_err(|e| fail(Field::Disk, e));
+
+        match (name, vcpus, memory, disk) {
+            (Ok(name), Some(vcpus), Ok(memory_mib), Ok(disk_mib)) if problems.is_empty() => {
+                let image = self.image.trim().to_owned();
+                Ok(VmSpec { name, image, vcpus, memory_mib, disk_mib, restore: self.restore })
+            }
+            _ => Err(problems),
+        }
+    }
+}
+
+/// Keeps what is quoted back to the user short, whatever was pasted.
+fn clip(text: &str) -> String {
+    text.chars().take(40).collect()
+}
+
+fn in_range(mib: u64, range: std::ops::RangeInclusive<u64>, message: &str) -> Result<u64, String> {
+    if range.contains(&mib) { Ok(mib) } else { Err(format!("{message}, not {mib} MiB")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draft() -> VmDraft {
+        VmDraft {
+            name: "web".into(),
+            image: "tiny".into(),
+            vcpus: "2".into(),
+            memory: "512M".into(),
+            disk: String::new(),
+            restore: false,
+        }
+    }
+
+    #[test]
+    fn a_good_draft_is_a_spec() {
+        let spec = draft().validate().expect("valid");
+        assert_eq!((spec.vcpus, spec.memory_mib, spec.disk_mib), (2, 512, None));
+    }
+
+    #[test]
+    fn all_problems_come_at_once_in_field_order() {
+        let bad = VmDraft {
+            name: "x".repeat(300),
+            image: " ".into(),
+            vcpus: "0".into(),
+            memory: "-1".into(),
+            disk: "1".into(),
+            restore: false,
+        };
+        let fields: Vec<_> = bad.validate().expect_err("bad").iter().map(|p| p.field).collect();
+        assert_eq!(fields, [Field::Name, Field::Image, Field::Vcpus, Field::Memory, Field::Disk]);
+    }
+
+    #[test]
+    fn memory_has_a_range() {
+        for bad in ["0", "-1", "10TiB", "63", "", "9999999999999999999999999999"] {
+            let draft = VmDraft { memory: bad.into(), ..draft() };
+            let problems = draft.validate().expect_err(bad);
+            assert_eq!(problems.len(), 1, "{bad}");
+            assert_eq!(problems[0].field, Field::Memory);
+        }
+    }
+}

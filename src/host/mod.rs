@@ -1,0 +1,1 @@
+//! Every privileged or kernel contact; the only room for `unsafe`.

@@ -1,0 +1,1 @@
+//! Base images and the disks made from them.

@@ -1,0 +1,3 @@
+//! banger's entry point.
+
+fn main() {}

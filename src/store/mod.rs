@@ -1,0 +1,1 @@
+//! SQLite: intents, ledger, event log.

@@ -1,0 +1,1 @@
+//! The terminal emulator behind our own `Engine`, and the pane thread.
