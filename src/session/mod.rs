@@ -2,6 +2,8 @@
 //!
 //! All blocking: a pane has a thread of its own.
 
+pub mod wire;
+
 use std::io::{self, Read, Write};
 
 /// Size of a terminal in cells; at least 2 columns and 1 row.
