@@ -61,6 +61,12 @@ impl StopLadder {
         Self(vec![Rung { method: Method::Kill, timeout_ms: 5_000 }])
     }
 
+    /// Whether it leaves the guest no time at all.
+    #[must_use]
+    pub fn is_kill(&self) -> bool {
+        self.0.first().is_some_and(|rung| rung.method == Method::Kill)
+    }
+
     /// The rungs in order.
     #[must_use]
     pub fn rungs(&self) -> &[Rung] {

@@ -1,5 +1,7 @@
 //! The supervisor: a pure core, and the async task that runs it.
 
 mod handle;
+mod options;
 
 pub use handle::{Command, ConsoleKind, OpenSession, SupervisorHandle};
+pub use options::{Options, Origin};

@@ -1,0 +1,33 @@
+//! What a supervisor is started with.
+
+use std::path::PathBuf;
+
+use crate::domain::{Layout, VmmKind};
+
+/// On whose behalf a supervisor works; shown in the event log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The TUI.
+    Tui,
+    /// A scripting verb.
+    Script,
+    /// `--restore`.
+    Restore,
+}
+
+/// What a supervisor is started with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Where everything of the user's lies. The directories exist.
+    pub layout: Layout,
+    /// The banger binary, for starting monitors.
+    pub program: PathBuf,
+    /// `runtime_dir` of the configuration, if it has one.
+    pub runtime_dir: Option<PathBuf>,
+    /// The VMM that the user insists on.
+    pub vmm: Option<VmmKind>,
+    /// Milliseconds a guest is given to shut down by itself.
+    pub stop_timeout_ms: u64,
+    /// On whose behalf.
+    pub origin: Origin,
+}
