@@ -1,1 +1,17 @@
-//! The runtime bundle: manifest, where it lies, bootstrap, verification.
+//! The runtime bundle: what VMs need besides banger itself - kernel, initrd, base images,
+//! Firecracker - where it lies, how it is made and how it is checked.
+//!
+//! Everything here blocks; an async caller uses a thread of its own.
+
+mod locate;
+mod open;
+mod record;
+mod report;
+
+pub use locate::{Configured, Located, Origin, Places, locate, resolve, target};
+pub use open::{Bundle, ImageFile};
+pub use record::{FileRecord, ImageRecord, RECORD_FILE, Record, SCHEMA, StepRecord};
+pub use report::{Event, Reporter};
+
+/// The command that makes a runtime directory, as told to the user.
+pub(crate) const BOOTSTRAP: &str = "banger runtime bootstrap";

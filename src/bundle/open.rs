@@ -1,0 +1,215 @@
+//! A runtime directory in use: paths, looked up in its record.
+
+use std::{
+    env,
+    ffi::OsStr,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use super::{BOOTSTRAP, RECORD_FILE, Record};
+use crate::domain::{ImageView, Problem};
+
+/// A runtime directory whose record has been read. Cheap to make: no other file is read.
+#[derive(Clone, Debug)]
+pub struct Bundle {
+    dir: PathBuf,
+    record: Record,
+}
+
+/// A base image's file as the record has it; nothing about the file itself is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageFile {
+    /// What is shown of it.
+    pub view: ImageView,
+    /// Where it is to be.
+    pub path: PathBuf,
+    /// SHA-256 of the content it is to have, in lower-case hex: the identity of the base.
+    pub sha256: String,
+}
+
+/// The paths of the kernel and the initrd within the runtime directory.
+pub(super) const VMLINUX: &str = "vmlinux";
+pub(super) const INITRD: &str = "initrd.cpio";
+
+impl Bundle {
+    /// Reads the record of a runtime directory and checks that what every VM needs - kernel and
+    /// initrd - is in the record and on disk.
+    ///
+    /// # Errors
+    /// When there is no record, it cannot be read, it is of another architecture, or one of the
+    /// two files is not there.
+    pub fn open(dir: &Path) -> Result<Self, Problem> {
+        let what = || format!("cannot use the runtime directory {}", dir.display());
+        let again = || format!("run `{BOOTSTRAP}`");
+        let Some(record) = Record::read(dir)? else {
+            return Err(Problem::new(what(), format!("it has no {RECORD_FILE}"), again()));
+        };
+        if record.arch != env::consts::ARCH {
+            let why = format!("it was made for {}, this is {}", record.arch, env::consts::ARCH);
+            return Err(Problem::new(what(), why, format!("move it away and run `{BOOTSTRAP}`")));
+        }
+        for name in [VMLINUX, INITRD] {
+            if !record.files.contains_key(name) {
+                let why = format!("it is not complete: {name} has not been made");
+                return Err(Problem::new(what(), why, again()));
+            }
+            if !dir.join(name).is_file() {
+                return Err(Problem::new(what(), format!("{name} is missing in it"), again()));
+            }
+        }
+        Ok(Self { dir: dir.to_owned(), record })
+    }
+
+    /// The runtime directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// What it holds.
+    #[must_use]
+    pub const fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// The uncompressed kernel, an ELF with a PVH entry.
+    #[must_use]
+    pub fn vmlinux(&self) -> PathBuf {
+        self.dir.join(VMLINUX)
+    }
+
+    /// The initrd: banger's init and the modules it loads.
+    #[must_use]
+    pub fn initrd(&self) -> PathBuf {
+        self.dir.join(INITRD)
+    }
+
+    /// The base images in the record, by name.
+    #[must_use]
+    pub fn images(&self) -> Vec<ImageView> {
+        self.record.images.keys().filter_map(|n| Some(self.image_file(n)?.view)).collect()
+    }
+
+    /// What the record says about a base image; `image::BaseImage` checks the file itself.
+    #[must_use]
+    pub fn image_file(&self, name: &str) -> Option<ImageFile> {
+        let image = self.record.images.get(name)?;
+        let file = self.record.files.get(&image.file)?;
+        Some(ImageFile {
+            view: ImageView {
+                name: name.to_owned(),
+                about: image.about.clone(),
+                size: file.size,
+                default_memory_mib: image.default_memory_mib,
+            },
+            path: self.dir.join(&image.file),
+            sha256: file.sha256.clone(),
+        })
+    }
+
+    /// The QEMU of this machine: `qemu-system-<arch>` in `PATH`.
+    ///
+    /// # Errors
+    /// When there is none: names the Debian package.
+    pub fn qemu(&self) -> Result<PathBuf, Problem> {
+        let (program, package) = qemu_of(env::consts::ARCH);
+        find_program(program, env::var_os("PATH").as_deref()).ok_or_else(|| {
+            Problem::new(
+                "there is no QEMU",
+                format!("{program} is not in PATH"),
+                format!("install it: sudo apt-get install --no-install-recommends {package}"),
+            )
+        })
+    }
+}
+
+/// QEMU's program and Debian package for an architecture as Rust names it.
+fn qemu_of(arch: &str) -> (&'static str, &'static str) {
+    match arch {
+        "aarch64" => ("qemu-system-aarch64", "qemu-system-arm"),
+        _ => ("qemu-system-x86_64", "qemu-system-x86"),
+    }
+}
+
+/// The first executable file of this name in the directories of `path`.
+pub(super) fn find_program(name: &str, path: Option<&OsStr>) -> Option<PathBuf> {
+    env::split_paths(path?).map(|dir| dir.join(name)).find(|file| {
+        file.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::bundle::{FileRecord, ImageRecord};
+
+    fn file(size: u64) -> FileRecord {
+        FileRecord {
+            sha256: "00".repeat(32),
+            size,
+            modified_ns: 0,
+            source: "test".into(),
+            version: String::new(),
+        }
+    }
+
+    fn write(dir: &Path, record: &Record) {
+        fs::write(dir.join(RECORD_FILE), serde_json::to_vec(record).unwrap()).unwrap();
+    }
+
+    #[test]
+    fn an_incomplete_directory_is_refused_with_the_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        let why = |dir: &Path| Bundle::open(dir).unwrap_err().why;
+        assert!(why(dir.path()).contains("no bundle.json"));
+        let mut record = Record::empty();
+        record.files.insert(VMLINUX.into(), file(1));
+        write(dir.path(), &record);
+        assert!(why(dir.path()).contains("vmlinux is missing"));
+        fs::write(dir.path().join(VMLINUX), "x").unwrap();
+        assert!(why(dir.path()).contains("initrd.cpio has not been made"));
+        record.arch = "vax".into();
+        write(dir.path(), &record);
+        assert!(why(dir.path()).contains("made for vax"));
+    }
+
+    #[test]
+    fn images_are_those_of_the_record() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut record = Record::empty();
+        for name in [VMLINUX, INITRD] {
+            record.files.insert(name.into(), file(1));
+            fs::write(dir.path().join(name), "x").unwrap();
+        }
+        record.files.insert("images/tiny.img".into(), file(64 << 20));
+        let tiny = ImageRecord {
+            file: "images/tiny.img".into(),
+            about: "small".into(),
+            default_memory_mib: 128,
+        };
+        record.images.insert("tiny".into(), tiny);
+        write(dir.path(), &record);
+        let bundle = Bundle::open(dir.path()).unwrap();
+        let names: Vec<_> = bundle.images().into_iter().map(|i| (i.name, i.size)).collect();
+        assert_eq!(names, [("tiny".to_owned(), 64 << 20)]);
+        assert_eq!(bundle.image_file("tiny").unwrap().path, dir.path().join("images/tiny.img"));
+        assert_eq!(bundle.image_file("tin"), None);
+        assert_eq!(bundle.vmlinux(), dir.path().join("vmlinux"));
+    }
+
+    #[test]
+    fn a_program_is_an_executable_file_in_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = env::join_paths([Path::new("/nonexistent"), dir.path()]).unwrap();
+        let program = dir.path().join("qemu");
+        assert_eq!(find_program("qemu", Some(&path)), None);
+        fs::write(&program, "").unwrap();
+        assert_eq!(find_program("qemu", Some(&path)), None, "not executable");
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(find_program("qemu", Some(&path)), Some(program));
+        assert_eq!(find_program("qemu", None), None);
+    }
+}
