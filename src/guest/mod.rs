@@ -1,1 +1,50 @@
 //! What runs inside the guest, and what it is told.
+//!
+//! # The kernel command line
+//!
+//! `<the VMM's part> <the guest's part>`: the first is `vmm::Backend::kernel_cmdline` (console,
+//! clock, what the machine model needs), the second [`GuestParams::to_cmdline`]. Compose them
+//! with [`GuestParams::compose`], which refuses a line that the kernel would cut off. The init
+//! reads all of it back from `/proc/cmdline` with [`GuestParams::parse`].
+//!
+//! # What the console says
+//!
+//! The init and its helper print [`Marker`]s on the console as they go; the host finds them, and
+//! the kernel's last words, with a [`Scanner`].
+//!
+//! # The initrd
+//!
+//! A `newc` cpio archive, with nothing but this in it:
+//!
+//! | path | what |
+//! |---|---|
+//! | `/init` | the program `banger-init`, static, mode 0755 |
+//! | `/modules/order` | names of files in `/modules`, one a line, in the order they are loaded |
+//! | `/modules/*.ko` | the kernel modules [`MODULES`], uncompressed |
+//!
+//! The init makes the directories it needs itself.
+
+pub mod markers;
+pub mod params;
+
+pub use markers::{Marker, Scanner};
+pub use params::{
+    AuthorizedKey, CMDLINE_MAX, CmdlineTooLong, GuestNetwork, GuestParams, Ipv4Cidr, ParamProblem,
+    RootFs, UnitName,
+};
+
+/// The kernel modules of the initrd in the order they are loaded, each after those it needs;
+/// paths below `/lib/modules/<version>/kernel` of Debian's cloud kernel.
+///
+/// The disk and the network of a microVM, then what makes the power button heard.
+pub const MODULES: &[&str] = &[
+    "drivers/virtio/virtio_ring.ko",
+    "drivers/virtio/virtio.ko",
+    "drivers/virtio/virtio_mmio.ko",
+    "drivers/block/virtio_blk.ko",
+    "net/core/failover.ko",
+    "drivers/net/net_failover.ko",
+    "drivers/net/virtio_net.ko",
+    "drivers/acpi/button.ko",
+    "drivers/input/evdev.ko",
+];
