@@ -1,0 +1,165 @@
+//! What can be done now, and why not what cannot.
+
+use super::{action::Action, state::State};
+use crate::domain::{Phase, VmView};
+
+/// Whether an action can be done now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Availability {
+    /// It can.
+    Ready,
+    /// It cannot, for this reason: one short sentence.
+    Disabled(String),
+}
+
+impl Availability {
+    /// Whether it can.
+    #[must_use]
+    pub const fn is_ready(&self) -> bool {
+        matches!(self, Self::Ready)
+    }
+}
+
+/// Whether `action` can be done in `state`. The same answer greys a line in help and palette,
+/// hides a key from the hint line, and is what the user is told on pressing the key.
+#[must_use]
+pub fn availability(state: &State, action: Action) -> Availability {
+    match reason(state, action) {
+        None => Availability::Ready,
+        Some(why) => Availability::Disabled(why),
+    }
+}
+
+fn reason(state: &State, action: Action) -> Option<String> {
+    match action {
+        Action::VmStart
+        | Action::VmStop
+        | Action::VmKill
+        | Action::VmRestart
+        | Action::VmDelete => verb(state, action),
+        Action::VmDetail | Action::Mark => none_selected(state),
+        Action::VmShell | Action::VmConsole | Action::VmRename | Action::CopySsh => {
+            if state.marks.len() > 1 {
+                return Some("this works on one machine; u takes the marks away".to_owned());
+            }
+            one(state, action)
+        }
+        Action::MarkAll | Action::Filter if state.fleet.vms.is_empty() => {
+            Some("there are no machines yet; n makes one".to_owned())
+        }
+        Action::Unmark if state.marks.is_empty() => Some("no machine is marked".to_owned()),
+        Action::VmNew if state.gone => Some(GONE.to_owned()),
+        Action::VmNew if state.fleet.loaded && state.fleet.images.is_empty() => {
+            Some("there is no image yet: set up the runtime directory first".to_owned())
+        }
+        Action::VmNew if !state.fleet.loaded => Some("still loading".to_owned()),
+        Action::JobOpen | Action::JobCancel | Action::JobRetry | Action::JobDismiss => {
+            job(state, action)
+        }
+        Action::PaneFocus
+        | Action::PaneZoom
+        | Action::PaneClose
+        | Action::PaneReopen
+        | Action::PaneSendEscape
+        | Action::PaneScrollUp
+        | Action::PaneScrollDown => state.panes.reason(action),
+        _ => None,
+    }
+}
+
+const GONE: &str = "the supervisor has ended; quit and start banger again";
+
+fn none_selected(state: &State) -> Option<String> {
+    if !state.fleet.loaded {
+        return Some("still loading".to_owned());
+    }
+    state.selected_vm().is_none().then(|| {
+        if state.fleet.vms.is_empty() {
+            "there are no machines yet; n makes one".to_owned()
+        } else {
+            "no machine is selected".to_owned()
+        }
+    })
+}
+
+/// A verb that works on all targets: ready if it is for at least one.
+fn verb(state: &State, action: Action) -> Option<String> {
+    if state.gone {
+        return Some(GONE.to_owned());
+    }
+    let targets = state.targets();
+    if targets.is_empty() {
+        return none_selected(state);
+    }
+    let mut why = None;
+    for vm in &targets {
+        match verb_of(vm, action) {
+            None => return None,
+            Some(reason) => why = why.or(Some(reason)),
+        }
+    }
+    match why {
+        Some(_) if targets.len() > 1 => {
+            Some(format!("none of the {} marked machines can do that now", targets.len()))
+        }
+        why => why,
+    }
+}
+
+/// Why a verb is not possible for a machine.
+#[must_use]
+pub fn verb_of(vm: &VmView, action: Action) -> Option<String> {
+    let name = &vm.spec.name;
+    let word = vm.phase.word();
+    match (action, vm.phase) {
+        (_, Phase::Creating | Phase::Deleting) => Some(format!("{name} is {word}")),
+        (Action::VmStart, Phase::Starting | Phase::Booting | Phase::Running) => {
+            Some(format!("{name} is {word} already"))
+        }
+        (Action::VmStart | Action::VmRestart | Action::VmStop, Phase::Stopping) => {
+            Some(format!("{name} is stopping; K stops it at once"))
+        }
+        (Action::VmStop | Action::VmKill | Action::VmRestart, Phase::Stopped | Phase::Crashed) => {
+            Some(format!("{name} is off; s starts it"))
+        }
+        (Action::VmDelete, phase) if phase.is_up() => {
+            Some(format!("{name} is {word}; stop it first with x"))
+        }
+        _ => None,
+    }
+}
+
+fn one(state: &State, action: Action) -> Option<String> {
+    let targets = state.targets();
+    let Some(vm) = targets.first() else { return none_selected(state) };
+    let (name, word) = (&vm.spec.name, vm.phase.word());
+    match action {
+        Action::VmShell | Action::VmConsole if !vm.phase.is_up() => {
+            Some(format!("{name} is {word}; s starts it"))
+        }
+        Action::CopySsh if vm.ssh.is_none() => {
+            Some(format!("{name} is {word}: there is no address to copy"))
+        }
+        Action::VmRename if state.gone => Some(GONE.to_owned()),
+        Action::VmRename if vm.phase == Phase::Deleting => Some(format!("{name} is {word}")),
+        _ => None,
+    }
+}
+
+fn job(state: &State, action: Action) -> Option<String> {
+    use crate::domain::JobState;
+    let Some(job) = state.selected_job() else { return Some("no job is selected".to_owned()) };
+    match action {
+        Action::JobCancel if job.state.is_over() => Some("the job is over".to_owned()),
+        Action::JobCancel if !job.cancellable => {
+            Some("this job cannot be cancelled at this step".to_owned())
+        }
+        Action::JobRetry if !matches!(job.state, JobState::Failed { .. } | JobState::Cancelled) => {
+            Some("only a failed or cancelled job can be done again".to_owned())
+        }
+        Action::JobDismiss if !job.state.is_over() => {
+            Some("the job is not over; x cancels it".to_owned())
+        }
+        _ => None,
+    }
+}

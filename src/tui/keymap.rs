@@ -1,0 +1,92 @@
+//! The key map of all actions: defaults from the table, changed by the user's `keymap.toml`.
+
+use super::action::{ALL, Action, Context};
+use crate::{
+    config::keymap::{ActionKeys, Chord, Keymap, Keys, Lookup, Next, Overrides},
+    domain::Problem,
+};
+
+/// All actions as the configuration wants them.
+#[must_use]
+pub fn action_keys() -> Vec<ActionKeys<Action>> {
+    let keys = |info: &super::action::ActionInfo| ActionKeys {
+        action: info.action,
+        id: info.id,
+        contexts: info.context_ids,
+        keys: info.keys,
+    };
+    ALL.iter().map(keys).collect()
+}
+
+/// Which key does what.
+#[derive(Clone, Debug)]
+pub struct KeyMap(Keymap<Action>);
+
+impl KeyMap {
+    /// The defaults with the user's changes.
+    ///
+    /// # Errors
+    /// If two actions have the same keys in one context.
+    pub fn new(overrides: &Overrides) -> Result<Self, Problem> {
+        Keymap::build(&action_keys(), overrides).map(Self)
+    }
+
+    /// What `pressed` means: the first context that completes something has it; if none does,
+    /// what can follow in any of them.
+    #[must_use]
+    pub fn lookup(&self, contexts: &[Context], pressed: &[Chord]) -> Lookup<Action> {
+        let mut follow: Vec<Next<Action>> = Vec::new();
+        for context in contexts {
+            match self.0.lookup(&[context.id()], pressed) {
+                Lookup::Matched(action) => return Lookup::Matched(action),
+                Lookup::Pending(next) => {
+                    for n in next {
+                        if follow.iter().all(|f| f.chord != n.chord) {
+                            follow.push(n);
+                        }
+                    }
+                }
+                Lookup::NotFound => {}
+            }
+        }
+        if follow.is_empty() { Lookup::NotFound } else { Lookup::Pending(follow) }
+    }
+
+    /// The preferred keys of an action in the first of `contexts` that has any.
+    #[must_use]
+    pub fn keys_of(&self, contexts: &[Context], action: Action) -> Option<&Keys> {
+        contexts.iter().find_map(|context| self.0.keys_of(context.id(), action).next())
+    }
+
+    /// All keys of an action in a context, the preferred first.
+    pub fn all_keys_of(&self, context: Context, action: Action) -> impl Iterator<Item = &Keys> {
+        self.0.keys_of(context.id(), action)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn press(contexts: &[Context], keys: &str) -> Lookup<Action> {
+        let map = KeyMap::new(&Overrides::default()).expect("the defaults agree");
+        map.lookup(contexts, keys.parse::<Keys>().expect(keys).chords())
+    }
+
+    #[test]
+    fn a_prefix_of_two_contexts_offers_what_follows_in_both() {
+        let stack = [Context::Machines, Context::List, Context::Global];
+        let Lookup::Pending(next) = press(&stack, "g") else { panic!("g is a prefix") };
+        let shown: Vec<String> = next.iter().map(|n| n.chord.to_string()).collect();
+        assert!(["g", "m", "p", "j"].iter().all(|c| shown.iter().any(|s| s == c)), "{shown:?}");
+        assert_eq!(press(&stack, "g g"), Lookup::Matched(Action::Top));
+        assert_eq!(press(&stack, "g m"), Lookup::Matched(Action::GoMachines));
+        assert_eq!(press(&stack, "g ?"), Lookup::NotFound);
+    }
+
+    #[test]
+    fn popups_do_not_know_the_keys_of_screens() {
+        assert_eq!(press(&[Context::Confirm], "n"), Lookup::Matched(Action::No));
+        assert_eq!(press(&[Context::Confirm], "x"), Lookup::NotFound);
+    }
+}

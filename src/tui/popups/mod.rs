@@ -1,0 +1,6 @@
+//! What lies above the screens.
+
+pub mod confirm;
+pub mod history;
+pub mod prompt;
+pub mod which_key;

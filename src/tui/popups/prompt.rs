@@ -1,0 +1,218 @@
+//! A question that is answered by typing one line.
+
+use ratatui::{
+    crossterm::event::{KeyCode, KeyModifiers},
+    layout::{Position, Rect},
+};
+
+use crate::{
+    config::theme::Slot,
+    domain::{Admission, CommandBody, VmId, VmName, VmView},
+    tui::{
+        action::{Action, Context},
+        event::{Answer, Handled, LayerEvent, Ticket},
+        layers::{Cx, Draw, Layer},
+        state::State,
+        text::width,
+        widgets::{popup, put, wrap},
+    },
+};
+
+/// The most characters a line takes: more than any name, so that what is too long is said.
+const MAX: usize = 400;
+
+enum Kind {
+    /// A new name for this machine.
+    Rename(VmId),
+    /// The text has to be typed before these are done.
+    Delete { expect: String, commands: Vec<CommandBody> },
+}
+
+/// The question.
+pub struct Prompt {
+    title: String,
+    lines: Vec<String>,
+    label: String,
+    kind: Kind,
+    text: String,
+    problem: Option<String>,
+    sent: Option<Ticket>,
+}
+
+impl Prompt {
+    /// Asks for a new name.
+    #[must_use]
+    pub fn rename(vm: &VmView) -> Self {
+        let name = vm.spec.name.to_string();
+        let mut lines = Vec::new();
+        if vm.phase.is_up() {
+            lines.push("The guest takes the new name at its next start.".to_owned());
+        }
+        Self {
+            title: format!("Rename {name}"),
+            lines,
+            label: "New name".to_owned(),
+            kind: Kind::Rename(vm.id.clone()),
+            text: name,
+            problem: None,
+            sent: None,
+        }
+    }
+
+    /// Asks to type `expect` before `commands` are done.
+    #[must_use]
+    pub fn type_to_delete(
+        title: String,
+        lines: Vec<String>,
+        expect: String,
+        commands: Vec<CommandBody>,
+    ) -> Self {
+        Self {
+            title,
+            lines,
+            label: format!("Type “{expect}”"),
+            kind: Kind::Delete { expect, commands },
+            text: String::new(),
+            problem: None,
+            sent: None,
+        }
+    }
+
+    fn accept(&mut self, cx: &mut Cx<'_>) {
+        if self.sent.is_some() {
+            return;
+        }
+        match &self.kind {
+            Kind::Rename(id) => match self.text.trim().parse::<VmName>() {
+                Err(why) => self.problem = Some(why.to_string()),
+                Ok(name) => {
+                    let taken = |vm: &VmView| vm.spec.name == name && vm.id != *id;
+                    if cx.state.fleet.vms.iter().any(|vm| taken(vm)) {
+                        self.problem = Some(format!("{name} is taken"));
+                    } else if cx.state.vm(id).is_some_and(|vm| vm.spec.name == name) {
+                        cx.close();
+                    } else {
+                        self.sent = Some(cx.command(CommandBody::Rename(id.clone(), name)));
+                    }
+                }
+            },
+            Kind::Delete { expect, .. } if self.text.trim() != expect => {
+                self.problem = Some(format!("type “{expect}” to go on, Esc to leave it"));
+            }
+            Kind::Delete { commands, .. } => {
+                for body in commands {
+                    cx.command(body.clone());
+                }
+                cx.state.marks.clear();
+                cx.close();
+            }
+        }
+    }
+
+    fn type_in(&mut self, text: &str) {
+        // Only the first line of a paste: a name has no second one.
+        let room = MAX.saturating_sub(self.text.chars().count());
+        let line = text.trim_start().lines().next().unwrap_or_default();
+        self.text.extend(line.chars().filter(|c| !c.is_control()).take(room));
+        self.problem = None;
+    }
+}
+
+impl Layer for Prompt {
+    fn title(&self) -> &'static str {
+        "Prompt"
+    }
+
+    fn contexts(&self, _: &State) -> &'static [Context] {
+        &[Context::Prompt]
+    }
+
+    fn takes_text(&self, _: &State) -> bool {
+        true
+    }
+
+    fn handle_event(&mut self, event: &LayerEvent<'_>, cx: &mut Cx<'_>) -> Handled {
+        match event {
+            LayerEvent::Action(Action::Accept) => self.accept(cx),
+            LayerEvent::Action(Action::Back | Action::Cancel) => cx.close(),
+            LayerEvent::Paste(text) => self.type_in(text),
+            LayerEvent::Key(key) => match key.code {
+                KeyCode::Backspace => {
+                    self.text.pop();
+                    self.problem = None;
+                }
+                KeyCode::Char('u' | 'w') if key.modifiers.contains(KeyModifiers::CONTROL) => {
+                    self.text.clear();
+                }
+                KeyCode::Char(c)
+                    if !key.modifiers.intersects(KeyModifiers::CONTROL | KeyModifiers::ALT) =>
+                {
+                    let mut buffer = [0; 4];
+                    if c == ' ' {
+                        self.text.push(' ');
+                    } else {
+                        self.type_in(c.encode_utf8(&mut buffer));
+                    }
+                }
+                _ => {}
+            },
+            LayerEvent::Answer(ticket, answer) if self.sent == Some(*ticket) => {
+                self.sent = None;
+                self.problem = match answer {
+                    Answer::Admission(Admission::Denied(denied)) => {
+                        Some(format!("{}: {}", denied.0.what, denied.0.why))
+                    }
+                    Answer::Admission(_) => None,
+                    Answer::Busy => Some("banger is busy; press Enter again".to_owned()),
+                    Answer::Gone => Some("the supervisor has ended".to_owned()),
+                };
+                if self.problem.is_none() {
+                    cx.close();
+                }
+            }
+            LayerEvent::Fleet | LayerEvent::Answer(..) | LayerEvent::Tick => {
+                return Handled::Ignored;
+            }
+            _ => {}
+        }
+        Handled::Consumed
+    }
+
+    fn draw(&self, area: Rect, cx: &mut Draw<'_>) {
+        let columns = area.width.min(64);
+        let room = usize::from(columns.saturating_sub(4));
+        let lines: Vec<String> = self.lines.iter().flat_map(|line| wrap(line, room)).collect();
+        let problem = self.problem.as_deref().map(|p| wrap(p, room)).unwrap_or_default();
+        let rows = (lines.len() + problem.len().max(1) + 6) as u16;
+        let inner = popup(cx, area, &self.title, columns, rows);
+        let (x, width_in) = (inner.x + 1, inner.width.saturating_sub(2));
+        let mut y = inner.y;
+        for line in &lines {
+            put(cx.buf, x, y, line, cx.theme.style(Slot::Text), width_in);
+            y += 1;
+        }
+        if !lines.is_empty() {
+            y += 1;
+        }
+        put(cx.buf, x, y, &self.label, cx.theme.style(Slot::FieldLabel), width_in);
+        y += 1;
+        let style = cx.theme.style(Slot::FieldFocus);
+        cx.buf.set_style(Rect::new(x, y, width_in, 1).intersection(cx.buf.area), style);
+        // The end of what is typed stays in sight.
+        let mut shown: &str = &self.text;
+        while width(shown) + 1 > usize::from(width_in) {
+            let Some((first, _)) = shown.char_indices().nth(1) else { break };
+            shown = &shown[first..];
+        }
+        let end = put(cx.buf, x, y, shown, style, width_in);
+        cx.cursor = Some(Position::new(end.min(inner.right().saturating_sub(1)), y));
+        y += 1;
+        for line in &problem {
+            put(cx.buf, x, y, line, cx.theme.style(Slot::FieldProblem), width_in);
+            y += 1;
+        }
+        let hint = "Enter does it · Esc leaves it";
+        let y = inner.bottom().saturating_sub(1);
+        put(cx.buf, x, y, hint, cx.theme.style(Slot::TextDim), width_in);
+    }
+}

@@ -1,0 +1,189 @@
+//! What the layers share.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use super::{event::Ticket, keymap::KeyMap, pane::Panes, toasts::Toasts};
+use crate::{
+    config::theme::Theme,
+    domain::{BundleView, Fleet, JobId, JobView, Phase, UnixMs, VmId, VmView},
+};
+
+/// The time, as passed in with each event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// Since the UI began; for time-outs and spinners.
+    pub mono: Duration,
+    /// The wall clock; for ages of things.
+    pub wall: UnixMs,
+}
+
+/// The screens, in the order of their keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Screen {
+    /// The home.
+    #[default]
+    Machines,
+    /// Serial consoles and shells.
+    Panes,
+    /// What takes longer than a blink.
+    Jobs,
+}
+
+impl Screen {
+    /// All of them, in order.
+    pub const ALL: [Self; 3] = [Self::Machines, Self::Panes, Self::Jobs];
+
+    /// As shown on its tab.
+    #[must_use]
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Machines => "Machines",
+            Self::Panes => "Panes",
+            Self::Jobs => "Jobs",
+        }
+    }
+}
+
+/// What the list of machines is sorted by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sort {
+    /// Name.
+    #[default]
+    Name,
+    /// State: what needs a look first.
+    State,
+    /// Image.
+    Image,
+    /// vCPUs.
+    Vcpus,
+    /// Memory.
+    Memory,
+    /// Bytes its disk takes.
+    Disk,
+    /// How long it has been up.
+    Uptime,
+}
+
+/// What the layers share. Only `update` changes it; drawing reads it.
+pub struct State {
+    /// The time of the event that is being handled.
+    pub now: Now,
+    /// Columns and rows of the outer terminal.
+    pub size: (u16, u16),
+    /// The latest picture of everything.
+    pub fleet: Arc<Fleet>,
+    /// What is shown below all popups.
+    pub screen: Screen,
+    /// The machine under the cursor.
+    pub selected: Option<VmId>,
+    /// The marked machines: the verbs act on them, if there are any.
+    pub marks: BTreeSet<VmId>,
+    /// The job under the cursor.
+    pub job: Option<JobId>,
+    /// What was said in passing.
+    pub toasts: Toasts,
+    /// The open consoles.
+    pub panes: Panes,
+    /// The colours.
+    pub theme: Theme,
+    /// Which key does what.
+    pub keys: KeyMap,
+    /// Whether the supervisor is gone.
+    pub gone: bool,
+    tickets: u64,
+}
+
+impl State {
+    /// The state at the start: nothing known yet.
+    #[must_use]
+    pub fn new(theme: Theme, keys: KeyMap, size: (u16, u16), now: Now) -> Self {
+        Self {
+            now,
+            size,
+            fleet: Arc::default(),
+            screen: Screen::default(),
+            selected: None,
+            marks: BTreeSet::new(),
+            job: None,
+            toasts: Toasts::default(),
+            panes: Panes::default(),
+            theme,
+            keys,
+            gone: false,
+            tickets: 0,
+        }
+    }
+
+    /// A number no other command has.
+    pub fn next_ticket(&mut self) -> Ticket {
+        self.tickets += 1;
+        Ticket(self.tickets)
+    }
+
+    /// The machine with this id.
+    #[must_use]
+    pub fn vm(&self, id: &VmId) -> Option<&Arc<VmView>> {
+        self.fleet.vms.iter().find(|vm| vm.id == *id)
+    }
+
+    /// The machine under the cursor.
+    #[must_use]
+    pub fn selected_vm(&self) -> Option<&Arc<VmView>> {
+        self.selected.as_ref().and_then(|id| self.vm(id))
+    }
+
+    /// What a verb acts on: the marked machines, or else the one under the cursor.
+    #[must_use]
+    pub fn targets(&self) -> Vec<Arc<VmView>> {
+        if self.marks.is_empty() {
+            self.selected_vm().cloned().into_iter().collect()
+        } else {
+            self.fleet.vms.iter().filter(|vm| self.marks.contains(&vm.id)).cloned().collect()
+        }
+    }
+
+    /// The job under the cursor.
+    #[must_use]
+    pub fn selected_job(&self) -> Option<&JobView> {
+        let id = self.job?;
+        self.fleet.jobs.iter().find(|job| job.id == id)
+    }
+
+    /// Jobs that are not over.
+    #[must_use]
+    pub fn running_jobs(&self) -> usize {
+        self.fleet.jobs.iter().filter(|job| !job.state.is_over()).count()
+    }
+
+    /// Machines that are up in any way.
+    #[must_use]
+    pub fn machines_up(&self) -> usize {
+        self.fleet.vms.iter().filter(|vm| vm.phase.is_up()).count()
+    }
+
+    /// Whether the first-start screen takes the place of the Machines: no runtime directory, and
+    /// no machine that could be looked at meanwhile.
+    #[must_use]
+    pub fn is_first_start(&self) -> bool {
+        self.screen == Screen::Machines
+            && self.fleet.loaded
+            && self.fleet.vms.is_empty()
+            && matches!(self.fleet.host.bundle, BundleView::Missing { .. })
+    }
+
+    /// Whether anything on the screen moves by itself: a spinner is shown.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        let moving = |phase| {
+            matches!(
+                phase,
+                Phase::Creating
+                    | Phase::Starting
+                    | Phase::Booting
+                    | Phase::Stopping
+                    | Phase::Deleting
+            )
+        };
+        self.running_jobs() > 0 || self.fleet.vms.iter().any(|vm| moving(vm.phase))
+    }
+}
