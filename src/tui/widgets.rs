@@ -99,6 +99,7 @@ pub fn wrap(text: &str, columns: usize) -> Vec<String> {
     let columns = columns.max(1);
     let mut lines = Vec::new();
     for line in text.lines() {
+        let before = lines.len();
         let mut current = String::new();
         for word in line.split_whitespace() {
             let mut word = super::text::clean(word, 2_000);
@@ -110,12 +111,15 @@ pub fn wrap(text: &str, columns: usize) -> Vec<String> {
                 word.drain(..head.len());
                 lines.push(head);
             }
-            if !current.is_empty() {
+            if !current.is_empty() && !word.is_empty() {
                 current.push(' ');
             }
             current.push_str(&word);
         }
-        lines.push(current);
+        // An empty line stays one; the rest of a broken word may be nothing.
+        if !current.is_empty() || lines.len() == before {
+            lines.push(current);
+        }
     }
     lines
 }

@@ -75,9 +75,9 @@ impl Layer for Confirm {
                 if matches!(mouse.kind, MouseEventKind::Down(_)) =>
             {
                 if *index == 0 {
-                    cx.close()
+                    cx.close();
                 } else {
-                    self.yes(cx)
+                    self.yes(cx);
                 }
             }
             LayerEvent::Fleet | LayerEvent::Answer(..) | LayerEvent::Tick => {
