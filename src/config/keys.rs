@@ -1,0 +1,197 @@
+//! The settings: their names, what they take, and how it is read.
+
+use std::path::{Path, PathBuf};
+
+use super::{Config, doc::unknown};
+use crate::domain::{VmSpec, VmmKind, parse_mib};
+
+/// What a setting takes in `config.toml`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A text.
+    Text,
+    /// A whole number.
+    Number,
+    /// `true` or `false`.
+    Switch,
+    /// A text such as `"2G"`, or a whole number of MiB.
+    Size,
+}
+
+/// How a setting is put in place; the text is what the user wrote, without quotes.
+type Set = fn(&mut Config, &str, Option<&Path>) -> Result<(), String>;
+
+/// A setting.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// Its name; a dot separates the table: `new_vm.image`.
+    pub name: &'static str,
+    /// The variable that overrides it.
+    pub env: &'static str,
+    /// Its default, as `docs/configuration.md` has it.
+    pub default: &'static str,
+    pub(super) kind: Kind,
+    pub(super) set: Set,
+}
+
+/// All settings, in the order of `docs/configuration.md`.
+pub const KEYS: &[Key] = &[
+    Key {
+        name: "theme",
+        env: "BANGER_THEME",
+        default: "\"dark\"",
+        kind: Kind::Text,
+        // Which themes there are is known when the theme is loaded.
+        set: |config, text, _| {
+            text.clone_into(&mut config.theme);
+            Ok(())
+        },
+    },
+    Key {
+        name: "runtime_dir",
+        env: "BANGER_RUNTIME_DIR",
+        default: "unset",
+        kind: Kind::Text,
+        set: |config, text, home| {
+            config.runtime_dir = Some(absolute(text, home)?);
+            Ok(())
+        },
+    },
+    Key {
+        name: "vmm",
+        env: "BANGER_VMM",
+        default: "\"auto\"",
+        kind: Kind::Text,
+        set: |config, text, _| {
+            config.vmm = one_of(
+                text,
+                &[
+                    ("auto", None),
+                    ("qemu-kvm", Some(VmmKind::QemuKvm)),
+                    ("qemu-tcg", Some(VmmKind::QemuTcg)),
+                ],
+            )?;
+            Ok(())
+        },
+    },
+    Key {
+        name: "new_vm.image",
+        env: "BANGER_NEW_VM_IMAGE",
+        default: "unset",
+        kind: Kind::Text,
+        set: |config, text, _| {
+            config.new_vm.image = Some(text.to_owned());
+            Ok(())
+        },
+    },
+    Key {
+        name: "new_vm.vcpus",
+        env: "BANGER_NEW_VM_VCPUS",
+        default: "1",
+        kind: Kind::Number,
+        set: |config, text, _| {
+            let range = u64::from(*VmSpec::VCPUS.start())..=u64::from(*VmSpec::VCPUS.end());
+            config.new_vm.vcpus = number(text, range)?;
+            Ok(())
+        },
+    },
+    Key {
+        name: "new_vm.memory",
+        env: "BANGER_NEW_VM_MEMORY",
+        default: "unset",
+        kind: Kind::Size,
+        set: |config, text, _| {
+            let mib = parse_mib(text)?;
+            if !VmSpec::MEMORY_MIB.contains(&mib) {
+                return Err(format!("memory is 64 MiB to 1 TiB, not {mib} MiB"));
+            }
+            config.new_vm.memory_mib = Some(mib);
+            Ok(())
+        },
+    },
+    Key {
+        name: "stop_timeout",
+        env: "BANGER_STOP_TIMEOUT",
+        default: "30",
+        kind: Kind::Number,
+        set: |config, text, _| {
+            config.stop_timeout_s = number(text, 1..=3600)?;
+            Ok(())
+        },
+    },
+    Key {
+        name: "escape_chord",
+        env: "BANGER_ESCAPE_CHORD",
+        default: "\"ctrl-]\"",
+        kind: Kind::Text,
+        set: |config, text, _| {
+            config.escape_chord =
+                text.parse().map_err(|e: super::keymap::BadChord| e.to_string())?;
+            Ok(())
+        },
+    },
+    Key {
+        name: "mouse",
+        env: "BANGER_MOUSE",
+        default: "true",
+        kind: Kind::Switch,
+        set: |config, text, _| {
+            config.mouse = one_of(text, &[("true", true), ("false", false)])?;
+            Ok(())
+        },
+    },
+    Key {
+        name: "guest_clipboard",
+        env: "BANGER_GUEST_CLIPBOARD",
+        default: "\"deny\"",
+        kind: Kind::Text,
+        set: |config, text, _| {
+            config.guest_clipboard = one_of(text, &[("deny", false), ("allow", true)])?;
+            Ok(())
+        },
+    },
+    Key {
+        name: "scrollback",
+        env: "BANGER_SCROLLBACK",
+        default: "10000",
+        kind: Kind::Number,
+        set: |config, text, _| {
+            config.scrollback = number(text, 0..=100_000)?;
+            Ok(())
+        },
+    },
+];
+
+/// The old name of `runtime_dir`: the directory above it. Only `config.toml` may still have it.
+pub(super) const REPO_ROOT: &str = "repo_root";
+
+/// Variables that are no settings but known.
+pub const ENV_ONLY: &[&str] = &["BANGER_STATE_DIR"];
+
+/// A path that means the same wherever banger is started.
+pub(super) fn absolute(text: &str, home: Option<&Path>) -> Result<PathBuf, String> {
+    let path = match (text.strip_prefix("~/"), home) {
+        (Some(rest), Some(home)) => home.join(rest),
+        _ => PathBuf::from(text),
+    };
+    if path.is_absolute() {
+        Ok(path)
+    } else {
+        Err(format!("“{text}” is no absolute path: begin it with / or ~/"))
+    }
+}
+
+fn one_of<T: Copy>(text: &str, known: &[(&str, T)]) -> Result<T, String> {
+    let found = known.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
+    found.ok_or_else(|| {
+        let names = known.iter().map(|(name, _)| *name);
+        format!("{} (one of {})", unknown("value", text, []), names.collect::<Vec<_>>().join(", "))
+    })
+}
+
+fn number<N: TryFrom<u64>>(text: &str, range: std::ops::RangeInclusive<u64>) -> Result<N, String> {
+    let found = text.parse::<u64>().ok().filter(|n| range.contains(n));
+    found.and_then(|n| N::try_from(n).ok()).ok_or_else(|| {
+        format!("“{text}” is not possible: write {} to {}", range.start(), range.end())
+    })
+}
