@@ -1,3 +1,5 @@
-//! The guest's init.
+//! The init of the guest's initrd. All of it is in `banger::guest::init`.
 
-fn main() {}
+fn main() {
+    banger::guest::init::main();
+}

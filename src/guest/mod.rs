@@ -24,6 +24,7 @@
 //!
 //! The init makes the directories it needs itself.
 
+pub mod init;
 pub mod markers;
 pub mod params;
 

@@ -1,0 +1,235 @@
+//! What stays of the init: a small process beside the init of the image, `banger-guest` in a
+//! list of processes.
+//!
+//! It says on the console when something listens on the SSH port, once, and hears the power
+//! button. Images need neither a daemon for ACPI nor a logind for that: whoever runs the
+//! machine is told to power off in the way it understands.
+
+use std::{
+    fs::{self, File},
+    io::{Read as _, Write as _},
+    os::{fd::AsFd as _, unix::fs::OpenOptionsExt as _, unix::process::CommandExt as _},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::signal::{Signal, kill},
+    time::{ClockId, clock_gettime},
+    unistd::{Pid, setsid},
+};
+
+use super::{Context as _, Fatal};
+use crate::guest::Marker;
+
+/// The first argument that makes the program the helper.
+pub const NAME: &str = "banger-guest";
+
+/// The port of SSH.
+const SSH_PORT: u16 = 22;
+
+/// Starts the helper, in the root file system that was entered.
+pub(super) fn spawn() -> Result<(), Fatal> {
+    Command::new("/proc/self/exe")
+        .arg0(NAME)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .context(|| "cannot start banger-guest")?;
+    Ok(())
+}
+
+/// The helper. Returns when there is nothing more to wait for.
+pub(super) fn run() {
+    // Away from the console: the shell there must not find us in its session.
+    let _ = setsid();
+    let mut button = open_button(Path::new("/sys/class/input"), Path::new("/dev/input"));
+    let mut looks = Some(0);
+    loop {
+        if let Some(done) = looks {
+            if ssh_listens() {
+                announce();
+                looks = None;
+            } else {
+                looks = Some(done + 1);
+            }
+        }
+        let timeout = looks.map_or(PollTimeout::NONE, pause_after);
+        let Some(file) = &mut button else {
+            if looks.is_none() {
+                return;
+            }
+            let _ = poll(&mut [], timeout);
+            continue;
+        };
+        let mut ready = [PollFd::new(file.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut ready, timeout).is_ok_and(|n| n > 0) {
+            match pressed(file) {
+                Some(true) => power_off(),
+                Some(false) => {}
+                None => button = None,
+            }
+        }
+    }
+}
+
+/// How long to wait before the next look for SSH. Often at first, when a boot waits for it;
+/// rarely when it seems that this image has none.
+fn pause_after(looks: u32) -> PollTimeout {
+    let milliseconds: u16 = match looks {
+        0..2_000 => 20,
+        2_000..4_000 => 100,
+        _ => 2_000,
+    };
+    milliseconds.into()
+}
+
+fn ssh_listens() -> bool {
+    ["/proc/net/tcp", "/proc/net/tcp6"]
+        .iter()
+        .any(|path| fs::read_to_string(path).is_ok_and(|table| listens(&table, SSH_PORT)))
+}
+
+/// Whether a table of `/proc/net/tcp` (proc(5)) has a socket that listens on the port, on an
+/// address that is not loopback's.
+fn listens(table: &str, port: u16) -> bool {
+    const LISTEN: &str = "0A";
+    table.lines().skip(1).any(|line| {
+        // Number, local address, remote address, state.
+        let mut fields = line.split_ascii_whitespace().skip(1);
+        let (Some(local), Some(_), Some(state)) = (fields.next(), fields.next(), fields.next())
+        else {
+            return false;
+        };
+        let Some((address, hex)) = local.split_once(':') else { return false };
+        let loopback = address.len() == 8 && address.ends_with("7F");
+        state == LISTEN && !loopback && u16::from_str_radix(hex, 16) == Ok(port)
+    })
+}
+
+fn announce() {
+    let uptime_ms = clock_gettime(ClockId::CLOCK_BOOTTIME)
+        .ok()
+        .and_then(|t| u64::try_from(t.tv_sec() * 1_000 + t.tv_nsec() / 1_000_000).ok())
+        .unwrap_or_default();
+    // Opened only for this: a getty hangs up whoever holds the console.
+    let console = fs::OpenOptions::new()
+        .write(true)
+        .custom_flags(nix::fcntl::OFlag::O_NOCTTY.bits())
+        .open("/dev/console");
+    if let Ok(mut console) = console {
+        // In one write, so that it comes out in one piece.
+        let _ = console.write_all(Marker::SshReady { uptime_ms }.to_string().as_bytes());
+    }
+}
+
+/// Opens the input device of the power button.
+fn open_button(class: &Path, dev: &Path) -> Option<File> {
+    let named = |entry: PathBuf| {
+        let name = fs::read_to_string(entry.join("device/name")).ok()?;
+        (name.trim() == "Power Button").then(|| entry.file_name().map(ToOwned::to_owned))?
+    };
+    fs::read_dir(class)
+        .ok()?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b"event")))
+        .filter_map(named)
+        .find_map(|name| File::open(dev.join(name)).ok())
+}
+
+/// Bytes of a `struct input_event` on 64-bit machines (linux/input.h): a time of 16, then type,
+/// code and value.
+const EVENT: usize = 24;
+
+/// Reads what the button says: whether it was pressed, or `None` if there is no button any more.
+fn pressed(button: &mut File) -> Option<bool> {
+    let mut events = [0; 16 * EVENT];
+    let length = button.read(&mut events).ok().filter(|&length| length > 0)?;
+    Some(events[..length].chunks_exact(EVENT).any(is_press))
+}
+
+fn is_press(event: &[u8]) -> bool {
+    const EV_KEY: u16 = 1;
+    const KEY_POWER: u16 = 116;
+    let half = |at: usize| u16::from_ne_bytes([event[at], event[at + 1]]);
+    let value = i32::from_ne_bytes([event[20], event[21], event[22], event[23]]);
+    half(16) == EV_KEY && half(18) == KEY_POWER && value == 1
+}
+
+/// Has the machine power off, by its own init.
+fn power_off() {
+    let init = fs::read_link("/proc/1/exe").unwrap_or_default();
+    let told = match init.file_name().and_then(|name| name.to_str()) {
+        // SIGRTMIN+4 starts poweroff.target (systemd(1)). A shell has the only safe way to it;
+        // systemctl would take ten times as long.
+        Some("systemd") => run_program(Command::new("/bin/sh").args(["-c", "kill -38 1"])),
+        // See "init" in busybox's own help.
+        Some("busybox") => kill(Pid::from_raw(1), Signal::SIGUSR2).is_ok(),
+        _ => false,
+    };
+    if !told {
+        run_program(&mut Command::new("poweroff"));
+    }
+}
+
+fn run_program(command: &mut Command) -> bool {
+    command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").status().is_ok_and(|s| s.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &str = "\
+  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 00000000:0016 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1
+   1: 0F02000A:1F90 0202000A:0050 01 00000000:00000000 00:00000000 00000000     0        0 2 1
+   2: 0100007F:0035 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 3 1
+";
+
+    #[test]
+    fn a_listener_is_found_in_the_kernels_table() {
+        assert!(listens(TABLE, 22));
+        assert!(!listens(TABLE, 8080), "a connection is no listener");
+        assert!(!listens(TABLE, 53), "loopback cannot be reached from outside");
+        assert!(!listens("", 22));
+        assert!(!listens("head\ngarbage\n 0: x y 0A\n", 22));
+        let six = "head\n 0: 00000000000000000000000000000000:0016 0:0 0A";
+        assert!(listens(six, 22));
+    }
+
+    fn event(kind: u16, code: u16, value: i32) -> Vec<u8> {
+        let mut bytes = vec![7; 16];
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(code.to_ne_bytes());
+        bytes.extend(value.to_ne_bytes());
+        bytes
+    }
+
+    #[test]
+    fn the_press_of_the_power_button_counts_and_its_release_does_not() {
+        assert!(is_press(&event(1, 116, 1)));
+        assert!(!is_press(&event(1, 116, 0)));
+        assert!(!is_press(&event(1, 30, 1)));
+        assert!(!is_press(&event(0, 0, 0)));
+    }
+
+    #[test]
+    fn the_button_is_found_by_its_name() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (class, dev) = (dir.path().join("class"), dir.path().join("dev"));
+        for (event, name) in [("event0", "AT Keyboard\n"), ("event1", "Power Button\n")] {
+            fs::create_dir_all(class.join(event).join("device")).expect("made");
+            fs::write(class.join(event).join("device/name"), name).expect("written");
+        }
+        fs::create_dir_all(&dev).expect("made");
+        assert!(open_button(&class, &dev).is_none(), "no device node");
+        let press = [event(1, 116, 1), event(0, 0, 0)].concat();
+        fs::write(dev.join("event1"), press).expect("written");
+        let mut button = open_button(&class, &dev).expect("found");
+        assert_eq!(pressed(&mut button), Some(true));
+        assert_eq!(pressed(&mut button), None, "gone");
+    }
+}
