@@ -1,1 +1,157 @@
-//! SQLite: intents, ledger, event log.
+//! SQLite: what the user wants, the ledger of host resources, the event log.
+//!
+//! Several banger processes share one file. The journal is a WAL, so readers never wait for a
+//! writer; writers wait up to [`BUSY_MS`] for each other. Every change is one transaction.
+//!
+//! **Power loss.** A WAL keeps the file consistent whatever happens; what is at stake is whether
+//! the last commits survive. They must where something that outlives a power cut depends on them
+//! (a VM's row, an intent, a ledger entry for a file), and are synced (`synchronous=FULL`). They
+//! need not where what they tell of is gone with the power anyway (a process, a socket, a port)
+//! or is a diary (events, boot times): those are written without a sync, which a killed process
+//! does not lose either, and the next synced commit carries them along.
+//!
+//! **Whether a VM runs is not stored.** Its monitor's lock says so. A run is open from
+//! [`Store::record_start`] to [`Store::record_exit`]; an open run without a monitor is one whose
+//! monitor died.
+
+mod backup;
+mod change;
+mod error;
+mod events;
+mod ledger;
+mod migrate;
+mod open;
+mod row;
+mod vms;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
+};
+
+use rusqlite::Connection;
+
+use crate::domain::{Problem, UnixMs};
+
+pub use backup::Maintenance;
+pub use change::Change;
+pub use error::StoreError;
+pub use events::{EVENTS_MAX, Event, EventId};
+pub use ledger::{LedgerEntry, LedgerId, LedgerKind};
+pub use migrate::VERSION;
+pub use row::{VmRow, VmState};
+
+/// How long a write waits for another process's, in milliseconds.
+pub const BUSY_MS: u64 = 5_000;
+
+/// An open database. Shared by reference; calls take turns, and none is long.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    conn: Mutex<Connection>,
+}
+
+/// What of a commit must outlive what.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Survive {
+    /// The machine's power.
+    PowerLoss,
+    /// This process.
+    Crash,
+}
+
+impl Store {
+    /// Opens the database, makes it if there is none, and brings an older one up to
+    /// [`VERSION`] after backing it up.
+    ///
+    /// # Errors
+    /// A newer version, a damaged or foreign file, a directory, a place that cannot be written,
+    /// a full disk, another process that holds it for longer than [`BUSY_MS`]. In all these
+    /// cases the file is left as it was; for a damaged one the hint names the newest backup and
+    /// the command that restores it.
+    pub fn open(path: &Path) -> Result<Self, Problem> {
+        let conn = open::open(path)?;
+        Ok(Self { path: path.to_owned(), conn: Mutex::new(conn) })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A number that changes when another connection or process has committed something. Own
+    /// changes do not count.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn data_version(&self) -> Result<i64, Problem> {
+        self.lock()
+            .query_row("PRAGMA data_version", [], |row| row.get(0))
+            .map_err(|e| error::problem(&self.path, "cannot read the database", &e))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        // A panic elsewhere rolled its transaction back: the connection is fine.
+        self.conn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs `work` in one transaction that is committed if it succeeds.
+    fn write<T>(
+        &self,
+        survive: Survive,
+        what: &str,
+        work: impl FnOnce(&rusqlite::Transaction<'_>) -> Result<T, Failure>,
+    ) -> Result<T, StoreError> {
+        let mut conn = self.lock();
+        let done = (|| {
+            let mode = if survive == Survive::PowerLoss { "FULL" } else { "NORMAL" };
+            conn.pragma_update(None, "synchronous", mode)?;
+            // Immediate: a read that turns into a write could find itself outrun by another.
+            let tx = conn.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+            let value = work(&tx)?;
+            tx.commit()?;
+            Ok(value)
+        })();
+        done.map_err(|failure| match failure {
+            Failure::Said(error) => error,
+            Failure::Sqlite(e) => error::problem(&self.path, what, &e).into(),
+        })
+    }
+
+    /// Runs a query.
+    fn read<T>(
+        &self,
+        what: &str,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, Problem> {
+        work(&self.lock()).map_err(|e| error::problem(&self.path, what, &e))
+    }
+}
+
+/// Why a transaction was given up.
+enum Failure {
+    /// SQLite said so.
+    Sqlite(rusqlite::Error),
+    /// A rule of ours did.
+    Said(StoreError),
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(e: rusqlite::Error) -> Self {
+        Self::Sqlite(e)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(e: StoreError) -> Self {
+        Self::Said(e)
+    }
+}
+
+/// The time, for rows whose time nobody but a reader of the file cares about.
+fn now() -> UnixMs {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    UnixMs(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
