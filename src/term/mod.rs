@@ -6,6 +6,7 @@
 //! memory grow without bound or keeps the UI waiting. Nothing here knows ratatui or crossterm.
 
 mod cell;
+pub mod encode;
 mod engine;
 mod limit;
 mod palette;
@@ -13,6 +14,7 @@ pub mod pane;
 mod sanitise;
 
 pub use cell::{Attrs, Cell, Color, Cursor, CursorShape, Modes, MouseMode};
+pub use encode::{Button, Key, Mods, Mouse, MouseKind};
 pub use engine::{Engine, EngineEvent, Found, Options, Select, Toward};
 pub use pane::{INPUT_MAX, News, NotSent, Pane, PaneState, panic_is_caught};
 pub use sanitise::title as sanitise_title;
