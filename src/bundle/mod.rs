@@ -4,11 +4,13 @@
 //! Everything here blocks; an async caller uses a thread of its own.
 
 mod locate;
+mod manifest;
 mod open;
 mod record;
 mod report;
 
 pub use locate::{Configured, Located, Origin, Places, locate, resolve, target};
+pub use manifest::{Archive, Firecracker, Image, Initrd, Kernel, Manifest, Member, Qemu};
 pub use open::{Bundle, ImageFile};
 pub use record::{FileRecord, ImageRecord, RECORD_FILE, Record, SCHEMA, StepRecord};
 pub use report::{Event, Reporter};
