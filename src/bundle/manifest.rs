@@ -80,6 +80,9 @@ pub struct Kernel {
     pub licence: String,
     /// The Debian metapackage.
     pub package: BTreeMap<String, String>,
+    /// What goes into the initrd, by its path below `/lib/modules/<version>/kernel`, in the
+    /// order it is loaded.
+    pub modules: Vec<String>,
 }
 
 /// QEMU, as the system has it.
@@ -177,6 +180,14 @@ impl Manifest {
                 return Err((format!("“{}” is no file name", bad.file), NAMES.to_owned()));
             }
         }
+        for module in &self.kernel.modules {
+            let parts =
+                module.strip_suffix(".ko").map(|m| m.split('/').all(is_plain_or_underscore));
+            if parts != Some(true) {
+                let hint = "write it as drivers/virtio/virtio_ring.ko";
+                return Err((format!("“{module}” is no path of a module"), hint.to_owned()));
+            }
+        }
         for (i, image) in self.images.iter().enumerate() {
             if !is_plain(&image.name) {
                 return Err((format!("“{}” is no image name", image.name), NAMES.to_owned()));
@@ -196,6 +207,10 @@ const NAMES: &str = "use a-z, 0-9 and -";
 fn is_plain(name: &str) -> bool {
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     !name.is_empty() && name.len() <= 63 && name.bytes().all(plain)
+}
+
+fn is_plain_or_underscore(name: &str) -> bool {
+    is_plain(&name.replace('_', "-"))
 }
 
 fn explain(text: &str, error: &toml::de::Error) -> Problem {
@@ -263,6 +278,7 @@ mod tests {
             ("name = \"tiny\"", "name = \"../tiny\"", "no image name"),
             ("name = \"tiny\"", "name = \"debian\"", "two images"),
             ("file = \"jailer\"", "file = \"/bin/sh\"", "no file name"),
+            ("drivers/acpi/button.ko", "drivers/../button.ko", "no path of a module"),
             ("size_mib = 64", "size_mib = -64", "line "),
             ("schema = 1", "schema = ", "line "),
         ] {

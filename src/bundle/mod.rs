@@ -3,12 +3,16 @@
 //!
 //! Everything here blocks; an async caller uses a thread of its own.
 
+mod bootstrap;
+mod digest;
+mod format;
 mod locate;
 mod manifest;
 mod open;
 mod record;
 mod report;
 
+pub use bootstrap::{BootstrapOptions, BootstrapReport, bootstrap};
 pub use locate::{Configured, Located, Origin, Places, locate, resolve, target};
 pub use manifest::{Archive, Firecracker, Image, Initrd, Kernel, Manifest, Member, Qemu};
 pub use open::{Bundle, ImageFile};
@@ -17,3 +21,9 @@ pub use report::{Event, Reporter};
 
 /// The command that makes a runtime directory, as told to the user.
 pub(crate) const BOOTSTRAP: &str = "banger runtime bootstrap";
+
+/// Held while a bootstrap is at work, within the runtime directory.
+const LOCK_FILE: &str = ".lock";
+
+/// Where a bootstrap works, within the runtime directory.
+const PARTIAL_DIR: &str = ".partial";

@@ -1,13 +1,14 @@
 //! A runtime directory in use: paths, looked up in its record.
 
 use std::{
+    collections::BTreeMap,
     env,
     ffi::OsStr,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
-use super::{BOOTSTRAP, RECORD_FILE, Record};
+use super::{BOOTSTRAP, Manifest, RECORD_FILE, Record};
 use crate::domain::{ImageView, Problem};
 
 /// A runtime directory whose record has been read. Cheap to make: no other file is read.
@@ -28,9 +29,11 @@ pub struct ImageFile {
     pub sha256: String,
 }
 
-/// The paths of the kernel and the initrd within the runtime directory.
+/// Paths within the runtime directory.
 pub(super) const VMLINUX: &str = "vmlinux";
 pub(super) const INITRD: &str = "initrd.cpio";
+pub(super) const MODULES_DIR: &str = "modules";
+pub(super) const IMAGES_DIR: &str = "images";
 
 impl Bundle {
     /// Reads the record of a runtime directory and checks that what every VM needs - kernel and
@@ -113,22 +116,24 @@ impl Bundle {
     /// # Errors
     /// When there is none: names the Debian package.
     pub fn qemu(&self) -> Result<PathBuf, Problem> {
-        let (program, package) = qemu_of(env::consts::ARCH);
-        find_program(program, env::var_os("PATH").as_deref()).ok_or_else(|| {
+        let qemu = Manifest::embedded().qemu;
+        let of_arch = |names: &BTreeMap<String, String>| names.get(env::consts::ARCH).cloned();
+        let (Some(program), Some(package)) = (of_arch(&qemu.program), of_arch(&qemu.package))
+        else {
+            let why = format!("banger does not know QEMU's name on {}", env::consts::ARCH);
+            return Err(Problem::new(
+                "there is no QEMU",
+                why,
+                "use an x86-64 or 64-bit ARM machine",
+            ));
+        };
+        find_program(&program, env::var_os("PATH").as_deref()).ok_or_else(|| {
             Problem::new(
                 "there is no QEMU",
                 format!("{program} is not in PATH"),
                 format!("install it: sudo apt-get install --no-install-recommends {package}"),
             )
         })
-    }
-}
-
-/// QEMU's program and Debian package for an architecture as Rust names it.
-fn qemu_of(arch: &str) -> (&'static str, &'static str) {
-    match arch {
-        "aarch64" => ("qemu-system-aarch64", "qemu-system-arm"),
-        _ => ("qemu-system-x86_64", "qemu-system-x86"),
     }
 }
 

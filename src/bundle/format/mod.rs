@@ -1,5 +1,5 @@
 //! Pure readers and writers of the formats the bundle is made of.
 
-pub mod bzimage;
-pub mod elf;
-pub mod initrd;
+pub(super) mod bzimage;
+pub(super) mod elf;
+pub(super) mod initrd;

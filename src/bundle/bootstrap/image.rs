@@ -1,0 +1,71 @@
+//! The step that builds a base image with a script.
+
+use std::{collections::BTreeMap, fs};
+
+use super::run::{Outcome, Output, Run};
+use crate::{
+    bundle::{ImageRecord, digest::fingerprint, manifest::Image, open::IMAGES_DIR},
+    domain::{ByteSize, StepState},
+};
+
+/// The scripts this banger was built with, by path in the project.
+pub(super) fn embedded_scripts() -> BTreeMap<String, String> {
+    BTreeMap::new()
+}
+
+pub(super) fn run(run: &mut Run<'_>, image: &Image) -> Outcome {
+    let scripts = &run.options.scripts;
+    if !scripts.contains_key(&image.script) {
+        let why =
+            format!("runtime-bundle.toml names the script {}, which is not there", image.script);
+        return Err(run.fail(why, "correct runtime-bundle.toml"));
+    }
+    let mut parts = vec![serde_json::to_vec(image).map_err(|e| run.io("manifest", &e.into()))?];
+    // Scripts may call each other: a change of any counts for all.
+    for (path, text) in scripts {
+        parts.extend([path.clone().into_bytes(), text.clone().into_bytes()]);
+    }
+    let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+    let fingerprint = fingerprint(&parts);
+    if let Some(detail) = run.cached(&fingerprint)? {
+        return Ok((StepState::Cached, detail));
+    }
+    let work = run.fresh_dir(&format!("image-{}", image.name))?;
+    for (path, text) in scripts {
+        let file = work.join(path);
+        let parent = file.parent().unwrap_or(&work);
+        let written = fs::create_dir_all(parent).and_then(|()| fs::write(&file, text));
+        written.map_err(|e| run.io(path, &e))?;
+    }
+    let disk = work.join(format!("{}.img", image.name));
+    run.detail(&format!("building {}", ByteSize(image.size_mib << 20)));
+    let program = run
+        .program("bash", &work)
+        .args([&image.script])
+        .args([disk.as_os_str()])
+        .env("SIZE_MIB", image.size_mib.to_string());
+    let ended = run.run_program("bash", program, None)?;
+    if !ended.status.success() {
+        return Err(run.fail(ended.why(&image.script), "mend what it says, then run it again"));
+    }
+    let size = disk.metadata().map_err(|e| run.io(&image.script, &e))?.len();
+    let to = format!("{IMAGES_DIR}/{}.img", image.name);
+    let record = ImageRecord {
+        file: to.clone(),
+        about: image.about.clone(),
+        default_memory_mib: image.default_memory_mib,
+    };
+    let output = Output {
+        from: disk,
+        to,
+        mode: 0o644,
+        source: format!("{} from Debian packages", image.script),
+        version: String::new(),
+    };
+    let detail = ByteSize(size).to_string();
+    let done =
+        run.commit(fingerprint, &detail, vec![output], Some((image.name.clone(), record)))?;
+    // What cannot be removed now is removed with the working directory.
+    let _ = run.fresh_dir(&format!("image-{}", image.name));
+    Ok(done)
+}

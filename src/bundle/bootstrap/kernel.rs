@@ -1,0 +1,224 @@
+//! The step that takes the guests' kernel and its modules out of Debian's package.
+
+use std::{
+    env::consts::ARCH,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    failure::Failure,
+    run::{Outcome, Output, Run},
+};
+use crate::{
+    bundle::{
+        digest::fingerprint,
+        format::bzimage,
+        open::{MODULES_DIR, VMLINUX},
+    },
+    domain::StepState,
+};
+
+/// A Debian package as apt would fetch it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Package {
+    name: String,
+    version: String,
+    /// In bytes.
+    size: u64,
+    sha256: String,
+}
+
+const UPDATE: &str = "run `sudo apt-get update`, then run this again";
+
+pub(super) fn run(run: &mut Run<'_>) -> Outcome {
+    let kernel = &run.manifest().kernel;
+    let Some(meta) = kernel.package.get(ARCH) else {
+        return Err(run.fail(
+            format!("runtime-bundle.toml names no kernel for {ARCH}"),
+            "use an x86-64 machine",
+        ));
+    };
+    let work = run.kept_dir("kernel")?;
+    run.detail("asking apt");
+    let package = match find(run, meta, &work) {
+        Ok(package) => package,
+        // apt knows nothing, but there is a kernel: it is as good as it was.
+        Err(Failure::Step(problem)) => match made_before(run)? {
+            Some(detail) => return Ok((StepState::Cached, format!("{detail} ({})", problem.why))),
+            None => return Err(Failure::Step(problem)),
+        },
+        Err(other) => return Err(other),
+    };
+    let modules = kernel.modules.join("\n");
+    let parts = [&package.name, &package.version, &package.sha256, &modules];
+    let fingerprint = fingerprint(&parts.map(|p| p.as_bytes()));
+    if let Some(detail) = run.cached(&fingerprint)? {
+        return Ok((StepState::Cached, detail));
+    }
+    let deb = fetch(run, &package, &work)?;
+    let outputs = unpack(run, &package, &deb, &kernel.modules)?;
+    let detail = format!("{} {}", package.name, package.version);
+    let done = run.commit(fingerprint, &detail, outputs, None)?;
+    // What cannot be removed now is removed with the working directory.
+    let _ = fs::remove_file(deb);
+    Ok(done)
+}
+
+fn made_before(run: &mut Run<'_>) -> Result<Option<String>, Failure> {
+    let fingerprint = run.record.steps.get(run.step()).map(|s| s.fingerprint.clone());
+    fingerprint.map_or(Ok(None), |fingerprint| run.cached(&fingerprint))
+}
+
+/// Follows the metapackage to the package of the current kernel.
+fn find(run: &mut Run<'_>, meta: &str, work: &Path) -> Result<Package, Failure> {
+    let text = show(run, meta, work)?;
+    let depends = field(&text, "Depends").and_then(first_dependency);
+    let Some((name, version)) = depends else {
+        return Err(run.fail(format!("apt does not know the package {meta}"), UPDATE));
+    };
+    let wanted = version.as_ref().map_or_else(|| name.clone(), |v| format!("{name}={v}"));
+    let text = show(run, &wanted, work)?;
+    let package = || {
+        Some(Package {
+            name: name.clone(),
+            version: field(&text, "Version")?.to_owned(),
+            size: field(&text, "Size")?.parse().ok()?,
+            sha256: field(&text, "SHA256")?.to_owned(),
+        })
+    };
+    package().ok_or_else(|| run.fail(format!("apt does not know the package {wanted}"), UPDATE))
+}
+
+fn show(run: &mut Run<'_>, package: &str, work: &Path) -> Result<String, Failure> {
+    let program = run.program("apt-cache", work).args(["show", "--no-all-versions", package]);
+    // Its exit status says no more than an empty answer does.
+    Ok(run.run_program("apt-cache", program.keep_stdout(), None)?.stdout)
+}
+
+/// The value of a field in the first stanza (deb-control(5)).
+fn field<'t>(text: &'t str, name: &str) -> Option<&'t str> {
+    let stanza = text.split("\n\n").next()?;
+    stanza.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim()))
+}
+
+/// The name and, if it is exact, the version of the first dependency.
+fn first_dependency(depends: &str) -> Option<(String, Option<String>)> {
+    let first = depends.split([',', '|']).next()?.trim();
+    let (name, version) = first.split_once(' ').unwrap_or((first, ""));
+    let version = version.trim().strip_prefix("(=").and_then(|v| v.strip_suffix(')'));
+    (!name.is_empty()).then(|| (name.to_owned(), version.map(|v| v.trim().to_owned())))
+}
+
+/// Downloads the package with apt, which checks it, unless an earlier run has.
+fn fetch(run: &mut Run<'_>, package: &Package, work: &Path) -> Result<PathBuf, Failure> {
+    let Package { name, version, size, sha256 } = package;
+    run.detail(&format!("fetching {name} {version}"));
+    // As apt names it: the colon of an epoch is escaped.
+    let found = || -> Option<PathBuf> {
+        let entries = fs::read_dir(work).ok()?.flatten();
+        entries.map(|e| e.path()).find(|p| p.extension().is_some_and(|e| e == "deb"))
+    };
+    if let Some(deb) = found() {
+        if run.sha256(&deb)? == *sha256 {
+            return Ok(deb);
+        }
+        fs::remove_file(&deb).map_err(|e| run.io("an old package", &e))?;
+    }
+    let wanted = format!("{name}={version}");
+    let program = run.program("apt-get", work).args(["download", &wanted]);
+    let growing =
+        work.join(format!("{name}_{}_{}.deb", version.replace(':', "%3a"), debian_arch()));
+    let ended = run.run_program("apt-get", program, Some((&growing, *size)))?;
+    let Some(deb) = found().filter(|_| ended.status.success()) else {
+        return Err(run.fail(ended.why("apt-get download"), UPDATE));
+    };
+    let sum = run.sha256(&deb)?;
+    if sum != *sha256 {
+        fs::remove_file(&deb).map_err(|e| run.io("a bad package", &e))?;
+        let why = format!("the SHA-256 of {name} {version} is {sum}, and has to be {sha256}");
+        return Err(run.fail(why, UPDATE));
+    }
+    Ok(deb)
+}
+
+fn debian_arch() -> &'static str {
+    match ARCH {
+        "aarch64" => "arm64",
+        _ => "amd64",
+    }
+}
+
+/// Takes the kernel, uncompressed, and the modules out of the package.
+fn unpack(
+    run: &mut Run<'_>,
+    package: &Package,
+    deb: &Path,
+    modules: &[String],
+) -> Result<Vec<Output>, Failure> {
+    run.detail(&format!("unpacking {} {}", package.name, package.version));
+    let tree = run.fresh_dir("kernel-tree")?;
+    let program = run.program("dpkg-deb", &tree).args(["--extract"]).args([deb, tree.as_path()]);
+    let ended = run.run_program("dpkg-deb", program, None)?;
+    if !ended.status.success() {
+        return Err(run.fail(ended.why("dpkg-deb --extract"), "run it again"));
+    }
+    // "linux-image-6.1.0-49-cloud-amd64" holds the kernel "6.1.0-49-cloud-amd64".
+    let release = package.name.trim_start_matches("linux-image-");
+    let vmlinuz = tree.join("boot").join(format!("vmlinuz-{release}"));
+    let image = fs::read(&vmlinuz).map_err(|e| run.io(&vmlinuz.display().to_string(), &e))?;
+    let kernel = bzimage::payload(&image).and_then(bzimage::unpack).map_err(|e| {
+        run.fail(format!("vmlinuz of {} {}: {e}", package.name, package.version), "report it")
+    })?;
+    if !kernel.starts_with(b"\x7fELF") {
+        return Err(run.fail("what is packed in vmlinuz is no ELF kernel", "report it"));
+    }
+    let vmlinux = tree.join("vmlinux");
+    fs::write(&vmlinux, kernel).map_err(|e| run.io("vmlinux", &e))?;
+
+    let output = |from: PathBuf, to: String| Output {
+        from,
+        to,
+        mode: 0o644,
+        source: format!("Debian package {}, sha256 {}", package.name, package.sha256),
+        version: package.version.clone(),
+    };
+    let mut outputs = vec![output(vmlinux, VMLINUX.to_owned())];
+    let dir = tree.join("lib/modules").join(release).join("kernel");
+    for module in modules {
+        let from = dir.join(module);
+        if !from.is_file() {
+            let why = format!("{} {} has no module {module}", package.name, package.version);
+            return Err(run.fail(why, "it may be built in or compressed there: report it"));
+        }
+        outputs.push(output(from, format!("{MODULES_DIR}/{}", file_name(module))));
+    }
+    Ok(outputs)
+}
+
+/// The last part of a module's path.
+pub(super) fn file_name(module: &str) -> &str {
+    module.rsplit('/').next().unwrap_or(module)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn apt_s_answers_are_read() {
+        let text = "Package: linux-image-cloud-amd64\nVersion: 6.1.192-2\n\
+                    Depends: linux-image-6.1.0-56-cloud-amd64 (= 6.1.192-2)\nSize: 1504\n\n\
+                    Package: other\nSection: kernel\n";
+        assert_eq!(field(text, "Version"), Some("6.1.192-2"));
+        assert_eq!(field(text, "Size"), Some("1504"));
+        assert_eq!(field(text, "Section"), None, "of another stanza");
+        assert_eq!(field("", "Version"), None);
+        let depends = field(text, "Depends").and_then(first_dependency).unwrap();
+        let name = "linux-image-6.1.0-56-cloud-amd64".to_owned();
+        assert_eq!(depends, (name, Some("6.1.192-2".to_owned())));
+        assert_eq!(first_dependency("a (>= 1), b"), Some(("a".to_owned(), None)));
+        assert_eq!(first_dependency("a | b"), Some(("a".to_owned(), None)));
+        assert_eq!(first_dependency(""), None);
+    }
+}
