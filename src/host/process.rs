@@ -1,0 +1,266 @@
+//! Processes: who one is, whether it still is, signals that cannot hit another, and starting
+//! one that outlives us or one that does not.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::{
+        fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
+        unix::process::CommandExt,
+    },
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Mutex, OnceLock, PoisonError},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    errno::Errno,
+    libc,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    unistd::{Pid, getppid, setsid},
+};
+use serde::{Deserialize, Serialize};
+
+pub use nix::sys::signal::Signal;
+
+/// A process, told apart from a later one with the same id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ProcessRef {
+    /// Process id.
+    pub pid: u32,
+    /// When it started, in clock ticks after the boot: field 22 of `/proc/<pid>/stat`, proc(5).
+    pub start_time: u64,
+    /// The boot of the host: the first 64 bits of `/proc/sys/kernel/random/boot_id`. After a
+    /// reboot, ids and even ticks come again.
+    pub boot: u64,
+}
+
+impl ProcessRef {
+    /// The process that has this id now.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotFound`] if there is none, or only its remains (a zombie).
+    pub fn of(pid: u32) -> io::Result<Self> {
+        Ok(Self { pid, start_time: start_time(pid)?, boot: boot()? })
+    }
+
+    /// This process.
+    ///
+    /// # Errors
+    /// If there is no `/proc`.
+    pub fn current() -> io::Result<Self> {
+        Self::of(std::process::id())
+    }
+
+    /// Whether it still runs. A zombie does not: what it held is given back.
+    #[must_use]
+    pub fn alive(self) -> bool {
+        boot().is_ok_and(|boot| boot == self.boot)
+            && start_time(self.pid).is_ok_and(|time| time == self.start_time)
+    }
+
+    /// Sends a signal to it and to no other. False if it is gone.
+    ///
+    /// # Errors
+    /// If we may not.
+    pub fn signal(self, signal: Signal) -> io::Result<bool> {
+        let Some(pidfd) = self.open()? else { return Ok(false) };
+        // SAFETY: pidfd_send_signal(2) takes a descriptor that is open, a number, no siginfo.
+        let sent = unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                pidfd.as_raw_fd(),
+                signal as libc::c_int,
+                std::ptr::null::<libc::siginfo_t>(),
+                0,
+            )
+        };
+        match Errno::result(sent) {
+            Ok(_) => Ok(true),
+            Err(Errno::ESRCH) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// A descriptor for it, if it still runs.
+    fn open(self) -> io::Result<Option<OwnedFd>> {
+        // SAFETY: pidfd_open(2) takes two numbers; close-on-exec is always set.
+        let raw = unsafe { libc::syscall(libc::SYS_pidfd_open, self.pid as libc::pid_t, 0) };
+        let pidfd = match Errno::result(raw) {
+            // SAFETY: the kernel has just given us this descriptor.
+            Ok(raw) => unsafe { OwnedFd::from_raw_fd(raw as i32) },
+            Err(Errno::ESRCH | Errno::EINVAL) => return Ok(None),
+            Err(errno) => return Err(errno.into()),
+        };
+        // Only now: what the descriptor refers to cannot change any more.
+        Ok(self.alive().then_some(pidfd))
+    }
+}
+
+/// Waits until a process, of ours or not, is gone; false if it is still there after `patience`.
+/// Blocks.
+///
+/// # Errors
+/// If it cannot be watched.
+pub fn wait_gone(process: ProcessRef, patience: Duration) -> io::Result<bool> {
+    let Some(pidfd) = process.open()? else { return Ok(true) };
+    let deadline = Instant::now() + patience;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        // Rounded up, lest the last millisecond be spent spinning.
+        let timeout =
+            PollTimeout::try_from(left + Duration::from_micros(999)).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], timeout) {
+            Ok(0) if left.is_zero() => return Ok(false),
+            Ok(0) | Err(Errno::EINTR) => {}
+            Ok(_) => return Ok(true),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+/// A process started by [`spawn_detached`].
+#[derive(Debug)]
+pub struct Detached {
+    process: ProcessRef,
+    child: Option<Child>,
+}
+
+impl Detached {
+    /// Who it is.
+    #[must_use]
+    pub const fn process(&self) -> ProcessRef {
+        self.process
+    }
+
+    /// How it ended, if it has.
+    ///
+    /// # Errors
+    /// If it cannot be asked for.
+    pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
+        match &mut self.child {
+            Some(child) => child.try_wait(),
+            None => Ok(None),
+        }
+    }
+
+    /// Waits for its end. Blocks.
+    ///
+    /// # Errors
+    /// If it cannot be waited for.
+    pub fn wait(mut self) -> io::Result<ExitStatus> {
+        match self.child.take() {
+            Some(mut child) => child.wait(),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+}
+
+impl Drop for Detached {
+    fn drop(&mut self) {
+        orphans(self.child.take());
+    }
+}
+
+/// Children that nobody waits for any more, until they are gone: without this each would stay a
+/// zombie for as long as we run.
+fn orphans(new: Option<Child>) {
+    static ORPHANS: Mutex<Vec<Child>> = Mutex::new(Vec::new());
+    let mut orphans = ORPHANS.lock().unwrap_or_else(PoisonError::into_inner);
+    orphans.extend(new);
+    orphans.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+}
+
+/// Starts a process that outlives us and our terminal: in a session of its own, with nothing on
+/// its standard input, `output` for both of its outputs, and no other descriptor of ours.
+///
+/// # Errors
+/// If it cannot be started.
+pub fn spawn_detached(mut command: Command, output: File) -> io::Result<Detached> {
+    orphans(None);
+    command.stdin(Stdio::null()).stderr(output.try_clone()?).stdout(output);
+    // SAFETY: between fork and exec only async-signal-safe calls are made: setsid(2) and
+    // close_range(2).
+    unsafe {
+        command.pre_exec(|| {
+            setsid()?;
+            close_on_exec()
+        });
+    }
+    let child = command.spawn()?;
+    let process = ProcessRef::of(child.id());
+    match process {
+        Ok(process) => Ok(Detached { process, child: Some(child) }),
+        // It has ended already.
+        Err(_) => Ok(Detached {
+            process: ProcessRef { pid: child.id(), start_time: 0, boot: 0 },
+            child: Some(child),
+        }),
+    }
+}
+
+/// Lets everything above standard error be closed by the exec that follows.
+fn close_on_exec() -> io::Result<()> {
+    // SAFETY: close_range(2) takes three numbers.
+    let done = unsafe {
+        libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
+    };
+    match Errno::result(done) {
+        // Older than Linux 5.11: all descriptors that std and we open are close-on-exec anyway.
+        Ok(_) | Err(Errno::ENOSYS | Errno::EINVAL) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Ties a process to be started to the thread that starts it: when that thread ends, however it
+/// does, the process gets SIGKILL. It also gets a session of its own, so that signals meant for
+/// our terminal do not reach it.
+///
+/// The tie is to the *thread* (prctl(2), `PR_SET_PDEATHSIG`): start it from one that lives as long
+/// as the process is to.
+pub fn die_with_us(command: &mut Command) {
+    let parent = Pid::this();
+    // SAFETY: between fork and exec only async-signal-safe calls are made: setsid(2), prctl(2),
+    // getppid(2) and close_range(2).
+    unsafe {
+        command.pre_exec(move || {
+            setsid()?;
+            Errno::result(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
+            // We may have died in between; then nobody would ever send it.
+            if getppid() != parent {
+                return Err(Errno::ESRCH.into());
+            }
+            close_on_exec()
+        });
+    }
+}
+
+fn start_time(pid: u32) -> io::Result<u64> {
+    let gone = || io::Error::from(io::ErrorKind::NotFound);
+    let stat = fs::read(format!("/proc/{pid}/stat"))?;
+    let (state, start_time) = parse_stat(&stat).ok_or_else(gone)?;
+    if matches!(state, b'Z' | b'X') { Err(gone()) } else { Ok(start_time) }
+}
+
+/// State and start time from `/proc/<pid>/stat`. The second field is the program's name in
+/// parentheses, which may itself hold spaces and parentheses.
+fn parse_stat(stat: &[u8]) -> Option<(u8, u64)> {
+    let name_end = stat.iter().rposition(|b| *b == b')')?;
+    let rest = std::str::from_utf8(&stat[name_end + 1..]).ok()?;
+    let mut fields = rest.split_ascii_whitespace(); // from the third on
+    let state = fields.next()?.bytes().next()?;
+    let start_time = fields.nth(22 - 4)?.parse().ok()?;
+    Some((state, start_time))
+}
+
+fn boot() -> io::Result<u64> {
+    static BOOT: OnceLock<u64> = OnceLock::new();
+    if let Some(boot) = BOOT.get() {
+        return Ok(*boot);
+    }
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    let digits: String = text.chars().filter(char::is_ascii_hexdigit).take(16).collect();
+    let boot = u64::from_str_radix(&digits, 16)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "unreadable boot_id"))?;
+    Ok(*BOOT.get_or_init(|| boot))
+}
