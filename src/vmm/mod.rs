@@ -5,9 +5,18 @@
 //! [`Machine`]: one running VMM process. The trait holds what both programs can do; what one of
 //! them cannot answers [`VmmError::Unsupported`], and the stop ladder goes on to its next rung.
 
+pub mod choose;
+pub mod fake;
+pub mod ladder;
+mod process;
+pub mod qemu;
+pub mod qmp;
+
 use std::{future::Future, os::fd::OwnedFd, path::PathBuf, pin::Pin};
 
-use crate::domain::{ExitReason, VmId, VmmKind};
+use crate::domain::{ExitReason, SOCKET_PATH_MAX, VmId, VmmKind};
+
+pub use process::Prepare;
 
 /// A future behind a trait object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -63,7 +72,11 @@ pub enum MachineExit {
     /// The guest powered off.
     GuestPoweroff,
     /// The guest asked for a reboot; this VMM ends at that, and is to be started again.
+    ///
+    /// A kernel that panics with `panic=-1` asks for one too: only the console tells.
     GuestReboot,
+    /// The guest's kernel reported its own panic to the VMM.
+    GuestPanic,
     /// It was told to end, by its control socket or a signal of ours.
     Asked,
     /// It ended by itself.
@@ -83,6 +96,7 @@ impl MachineExit {
     pub fn reason(&self) -> ExitReason {
         match self {
             Self::GuestPoweroff | Self::GuestReboot => ExitReason::GuestPoweroff,
+            Self::GuestPanic => ExitReason::GuestPanic,
             Self::Asked => {
                 ExitReason::VmmExited { code: None, signal: None, stderr: String::new() }
             }
@@ -175,6 +189,9 @@ pub enum VmmError {
         /// The VMM's words.
         message: String,
     },
+    /// The control socket's path is longer than the kernel takes.
+    #[error("{} has {} bytes and a socket's path at most {SOCKET_PATH_MAX}", .0.display(), .0.as_os_str().len())]
+    SocketPath(PathBuf),
     /// The control socket did not do what it should.
     #[error("the VMM's control socket: {0}")]
     Control(String),

@@ -1,0 +1,222 @@
+//! QEMU's `microvm` machine, under KVM or with emulated CPUs.
+
+mod cmdline;
+mod exit;
+
+use std::{
+    fs, io,
+    os::{fd::OwnedFd, unix::ffi::OsStrExt},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use nix::sys::signal::Signal;
+use tokio::{
+    net::UnixStream,
+    time::{Instant, sleep},
+};
+
+use super::{
+    Backend, BoxFuture, Machine, MachineEvent, MachineSpec, Prepare, VmmError,
+    process::Process,
+    qmp::{self, Client},
+};
+use crate::domain::{SOCKET_PATH_MAX, VmmKind};
+
+/// How often a control socket that is not there yet is tried: a small part of the 50 ms or more
+/// that QEMU needs, and the guest, which runs already, does not wait for it.
+const CONNECT_RETRY: Duration = Duration::from_millis(5);
+
+/// How long QEMU may take until it answers. Usually 0.1 s; on a host that starts many VMs at once
+/// some seconds were seen.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long the rest of the control connection may take to be read after the process is gone.
+const DRAIN_PATIENCE: Duration = Duration::from_millis(500);
+
+/// The `qemu-system-*` backend.
+#[derive(Clone, Debug)]
+pub struct Qemu {
+    program: PathBuf,
+    accel: VmmKind,
+    tsc_khz: Option<u32>,
+    prepare: Option<Prepare>,
+}
+
+impl Qemu {
+    /// `program` is `qemu-system-x86_64` or a path to it. `tsc_khz` is the rate of the host's time
+    /// stamp counter: guests with emulated CPUs that have to find it out themselves hang in one
+    /// of five boots.
+    #[must_use]
+    pub fn new(program: impl Into<PathBuf>, accel: VmmKind, tsc_khz: Option<u32>) -> Self {
+        Self { program: program.into(), accel, tsc_khz, prepare: None }
+    }
+
+    /// Has `prepare` done to the command before it is started. With `host::process::die_with_us`
+    /// no VM is left running when its monitor is killed.
+    #[must_use]
+    pub const fn prepared_by(mut self, prepare: Prepare) -> Self {
+        self.prepare = Some(prepare);
+        self
+    }
+
+    fn name(&self) -> String {
+        self.program.display().to_string()
+    }
+
+    async fn start(
+        &self,
+        spec: &MachineSpec,
+        console: OwnedFd,
+    ) -> Result<Box<dyn Machine>, VmmError> {
+        if spec.socket.as_os_str().as_bytes().len() > SOCKET_PATH_MAX {
+            return Err(VmmError::SocketPath(spec.socket.clone()));
+        }
+        let spawn = |source| VmmError::Spawn { program: self.name(), source };
+        remove_socket(&spec.socket).map_err(spawn)?;
+        let mut command = Command::new(&self.program);
+        command
+            .args(cmdline::arguments(self.accel, spec))
+            .stdin(Stdio::from(console.try_clone().map_err(spawn)?))
+            .stdout(Stdio::from(console));
+        // Removes the socket if anything goes wrong from here on.
+        let socket = Socket(spec.socket.clone());
+        let mut process = Process::start(command, self.prepare).await.map_err(spawn)?;
+
+        let end = Arc::new(Mutex::new(None));
+        let noted = Arc::clone(&end);
+        let on_event = move |event: qmp::Event| {
+            if let Some(reason) = exit::shutdown_reason(&event) {
+                *noted.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+            }
+        };
+        let client = tokio::select! {
+            biased;
+            ended = process.ended() => return Err(exit::early(&self.name(), &ended)),
+            client = connect(&spec.socket, on_event) => client,
+        };
+        let client = match client {
+            Ok(client) => client,
+            // A connection that breaks is the first that is seen of an early end.
+            Err(error) => {
+                let ended = tokio::time::timeout(DRAIN_PATIENCE, process.ended()).await;
+                return Err(ended.map_or(error, |ended| exit::early(&self.name(), &ended)));
+            }
+        };
+        Ok(Box::new(Running { process, client, end, asked: false, exited: false, _socket: socket }))
+    }
+}
+
+impl Backend for Qemu {
+    fn kind(&self) -> VmmKind {
+        self.accel
+    }
+
+    fn kernel_cmdline(&self) -> String {
+        cmdline::kernel(self.accel, self.tsc_khz)
+    }
+
+    fn launch<'a>(
+        &'a self,
+        spec: &'a MachineSpec,
+        console: OwnedFd,
+    ) -> BoxFuture<'a, Result<Box<dyn Machine>, VmmError>> {
+        Box::pin(self.start(spec, console))
+    }
+}
+
+/// One QEMU process. Dropping it kills it.
+struct Running {
+    process: Process,
+    client: Client,
+    /// Why it is ending, as far as it has said so.
+    end: Arc<Mutex<Option<exit::Shutdown>>>,
+    /// Whether we told it to end.
+    asked: bool,
+    /// Whether its end has been reported.
+    exited: bool,
+    _socket: Socket,
+}
+
+impl Machine for Running {
+    fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    fn next_event(&mut self) -> BoxFuture<'_, MachineEvent> {
+        Box::pin(async {
+            if self.exited {
+                std::future::pending::<()>().await;
+            }
+            let ended = self.process.ended().await;
+            // Its last words may still be on their way.
+            self.client.drained(DRAIN_PATIENCE).await;
+            let said = self.end.lock().unwrap_or_else(PoisonError::into_inner).take();
+            self.exited = true;
+            MachineEvent::Exited(exit::combine(said, &ended, self.asked))
+        })
+    }
+
+    fn power_button(&mut self) -> BoxFuture<'_, Result<(), VmmError>> {
+        Box::pin(async { self.client.execute("system_powerdown").await.map(|_| ()) })
+    }
+
+    fn quit(&mut self) -> BoxFuture<'_, Result<(), VmmError>> {
+        self.asked = true;
+        Box::pin(async { self.client.execute("quit").await.map(|_| ()) })
+    }
+
+    fn signal(&mut self, kill: bool) -> Result<(), VmmError> {
+        self.asked = true;
+        let signal = if kill { Signal::SIGKILL } else { Signal::SIGTERM };
+        let sent = self.process.signal(signal);
+        sent.map_err(|error| VmmError::Refused {
+            command: signal.to_string(),
+            message: error.to_string(),
+        })
+    }
+}
+
+/// The control socket's file: removed with the machine, for QEMU does not do it when killed.
+struct Socket(PathBuf);
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // One that stays is removed by the next start.
+        let _ = remove_socket(&self.0);
+    }
+}
+
+fn remove_socket(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Connects as soon as QEMU listens.
+async fn connect(
+    socket: &Path,
+    on_event: impl FnMut(qmp::Event) + Send + 'static,
+) -> Result<Client, VmmError> {
+    let deadline = Instant::now() + CONNECT_PATIENCE;
+    let late = || VmmError::Control(format!("no answer within {} s", CONNECT_PATIENCE.as_secs()));
+    let stream = loop {
+        match UnixStream::connect(socket).await {
+            Ok(stream) => break stream,
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+                ) => {}
+            Err(error) => return Err(VmmError::Control(error.to_string())),
+        }
+        if Instant::now() >= deadline {
+            return Err(late());
+        }
+        sleep(CONNECT_RETRY).await;
+    };
+    tokio::time::timeout_at(deadline, Client::start(stream, on_event)).await.map_err(|_| late())?
+}
