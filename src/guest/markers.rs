@@ -25,9 +25,10 @@ const POWER_DOWN: &str = "reboot: Power down";
 /// Something the guest said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Marker {
-    /// The init of the initrd began. From here on the power button is heard.
+    /// The init of the initrd began.
     Init,
-    /// The root file system was entered and its own init begins.
+    /// The root file system was entered and its own init begins. From here on the power button
+    /// is heard; a press before is lost.
     SwitchRoot,
     /// Something listens on the SSH port.
     SshReady {

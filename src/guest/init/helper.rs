@@ -15,7 +15,10 @@ use std::{
 
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::signal::{Signal, kill},
+    sys::{
+        prctl::set_name,
+        signal::{Signal, kill},
+    },
     time::{ClockId, clock_gettime},
     unistd::{Pid, setsid},
 };
@@ -41,8 +44,10 @@ pub(super) fn spawn() -> Result<(), Fatal> {
     Ok(())
 }
 
-/// The helper. Returns when there is nothing more to wait for.
+/// The helper: says when SSH listens, hears the power button. Returns when there is nothing more to wait for.
 pub(super) fn run() {
+    // It was executed as /proc/self/exe, and would be called "exe".
+    let _ = set_name(c"banger-guest");
     // Away from the console: the shell there must not find us in its session.
     let _ = setsid();
     let mut button = open_button(Path::new("/sys/class/input"), Path::new("/dev/input"));

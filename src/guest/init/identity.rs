@@ -94,8 +94,8 @@ fn authorized_keys(old: &str, key: Option<&AuthorizedKey>) -> String {
 }
 
 /// Replaces a file by what `change` makes of it, if that differs. Links are followed below
-/// `root`, and a directory they lead to is made. A file is never half written: the new one
-/// takes the old one's name.
+/// `root`, and a directory they lead to is made. What the file held is not lost by a crash: the
+/// new one takes its name when it is written.
 fn edit(
     root: &Path,
     path: &str,
@@ -103,18 +103,20 @@ fn edit(
     change: impl FnOnce(&str) -> Option<String>,
 ) -> io::Result<()> {
     let path = resolve(root, Path::new(path))?;
-    let (old, mode) = match fs::read(&path) {
-        Ok(bytes) => {
-            let mode = fs::metadata(&path)?.permissions().mode() & 0o777 & mode;
-            (String::from_utf8_lossy(&bytes).into_owned(), mode)
+    let old = match fs::read(&path) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let Some(new) = change("") else { return Ok(()) };
+            if let Some(parent) = path.parent() {
+                fs::create_dir_all(parent)?;
+            }
+            return write_new(&path, mode, &new);
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => (String::new(), mode),
         Err(error) => return Err(error),
     };
     let Some(new) = change(&old).filter(|new| *new != old) else { return Ok(()) };
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent)?;
-    }
+    // Stricter than it must be is the user's wish.
+    let mode = mode & fs::metadata(&path)?.permissions().mode();
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".banger-new");
     let temporary = path.with_file_name(name);

@@ -1,0 +1,60 @@
+# shellcheck shell=sh
+# What the scripts that build base images share. Sourced, not run.
+
+# fail MESSAGE: says why, and ends.
+fail() {
+    printf '%s: %s\n' "$(basename "$0")" "$*" >&2
+    exit 1
+}
+
+# step WHAT: says what is done now.
+step() {
+    printf '%s: %s\n' "$(basename "$0")" "$*"
+}
+
+# need PROGRAM...: all that are missing are named at once.
+need() {
+    missing_programs=
+    for program; do
+        command -v "$program" >/dev/null || missing_programs="$missing_programs $program"
+    done
+    [ -z "$missing_programs" ] ||
+        fail "not found:$missing_programs (packages e2fsprogs, mmdebstrap, util-linux, apt)"
+}
+
+# work_directory OUTPUT: sets $work to a directory beside OUTPUT that is removed at the end.
+# Beside it, as a rename must do to put OUTPUT in its place, and /tmp may be small.
+work_directory() {
+    work_parent=$(dirname "$1")
+    mkdir -p "$work_parent"
+    work=$(mktemp -d "$work_parent/.build.XXXXXX")
+    work=$(cd "$work" && pwd)
+    trap 'rm -rf "$work"' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
+}
+
+# as_root COMMAND...: as root, or as the root of an own user namespace, in which the user's
+# files belong to root.
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    else
+        unshare --map-root-user -- "$@" ||
+            fail "$1 failed in a user namespace (are they allowed? else run this as root)"
+    fi
+}
+
+# The options of every image. Its blocks are zero already, so none of them is written: neither
+# here nor by the guest, whose overlay would grow by it. Nothing is kept for root: there is no
+# other user to keep it from.
+EXT4_OPTIONS="-q -F -t ext4 -b 4096 -m 0 -L root"
+EXT4_EXTENDED="root_owner=0:0,lazy_itable_init=1,lazy_journal_init=1,assume_storage_prezeroed=1"
+
+# make_ext4 TREE MIB OUTPUT: a sparse file with an ext4 file system that holds TREE.
+make_ext4() {
+    truncate -s "$2M" "$work/image"
+    # shellcheck disable=SC2086 # a list of words
+    as_root mke2fs $EXT4_OPTIONS -E "$EXT4_EXTENDED" -d "$1" "$work/image"
+    mv -f "$work/image" "$3"
+}
