@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use super::{event::Ticket, keymap::KeyMap, pane::Panes, toasts::Toasts};
+use super::{
+    event::Ticket, forms::new_vm::Remembered, keymap::KeyMap, pane::Panes, toasts::Toasts,
+};
 use crate::{
     config::theme::Theme,
     domain::{BundleView, Fleet, JobId, JobView, Phase, UnixMs, VmId, VmView},
@@ -88,6 +90,8 @@ pub struct State {
     pub theme: Theme,
     /// Which key does what.
     pub keys: KeyMap,
+    /// What the New VM form begins with: defaults, and what was typed before Esc.
+    pub new_vm: Remembered,
     /// Whether the supervisor is gone.
     pub gone: bool,
     tickets: u64,
@@ -109,6 +113,7 @@ impl State {
             panes: Panes::default(),
             theme,
             keys,
+            new_vm: Remembered::default(),
             gone: false,
             tickets: 0,
         }

@@ -66,7 +66,8 @@ impl Theme {
                 | Slot::KeyHint
                 | Slot::StateRunning
                 | Slot::JobBar
-                | Slot::ToastWarning => Modifier::BOLD,
+                | Slot::ToastWarning
+                | Slot::FieldNote => Modifier::BOLD,
                 Slot::StateBooting | Slot::StateStopping => Modifier::ITALIC,
                 Slot::TextDim | Slot::StateStopped | Slot::Border | Slot::MeterFree => {
                     Modifier::DIM

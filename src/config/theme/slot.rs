@@ -53,6 +53,8 @@ pub enum Slot {
     FieldFocus,
     /// What is wrong with a field.
     FieldProblem,
+    /// What is worth a thought about a field, but no mistake.
+    FieldNote,
     /// A button.
     Button,
     /// The button that Enter presses.
@@ -61,7 +63,7 @@ pub enum Slot {
 
 impl Slot {
     /// All slots with their keys in theme files.
-    pub const ALL: [(Self, &'static str); 27] = [
+    pub const ALL: [(Self, &'static str); 28] = [
         (Self::Text, "text"),
         (Self::TextDim, "text.dim"),
         (Self::Title, "title"),
@@ -87,6 +89,7 @@ impl Slot {
         (Self::FieldValue, "field.value"),
         (Self::FieldFocus, "field.focus"),
         (Self::FieldProblem, "field.problem"),
+        (Self::FieldNote, "field.note"),
         (Self::Button, "button"),
         (Self::ButtonFocus, "button.focus"),
     ];

@@ -1,6 +1,8 @@
 //! What lies above the screens.
 
 pub mod confirm;
+pub mod help;
 pub mod history;
+pub mod palette;
 pub mod prompt;
 pub mod which_key;

@@ -1,0 +1,11 @@
+//! Forms: declared as data, with one key handler and one way to draw them.
+
+mod draw;
+mod field;
+mod form;
+pub mod new_vm;
+mod text_line;
+
+pub use field::{Choice, Field, Kind};
+pub use form::{Form, Outcome};
+pub use text_line::TextLine;
