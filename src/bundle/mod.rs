@@ -11,6 +11,7 @@ mod manifest;
 mod open;
 mod record;
 mod report;
+mod verify;
 
 pub use bootstrap::{BootstrapOptions, BootstrapReport, bootstrap};
 pub use locate::{Configured, Located, Origin, Places, locate, resolve, target};
@@ -18,6 +19,7 @@ pub use manifest::{Archive, Firecracker, Image, Initrd, Kernel, Manifest, Member
 pub use open::{Bundle, ImageFile};
 pub use record::{FileRecord, ImageRecord, RECORD_FILE, Record, SCHEMA, StepRecord};
 pub use report::{Event, Reporter};
+pub use verify::{Finding, FindingKind, Verification, verify};
 
 /// The command that makes a runtime directory, as told to the user.
 pub(crate) const BOOTSTRAP: &str = "banger runtime bootstrap";

@@ -64,9 +64,6 @@ impl Program {
     /// A program with the environment that all of them get, working in `dir`.
     pub fn new(name: impl AsRef<OsStr>, dir: &Path, runtime: &Path) -> Self {
         let mut command = Command::new(name);
-        let path = std::env::var("PATH").unwrap_or_default();
-        // mke2fs and others lie in directories that a normal user's PATH does not have.
-        command.env("PATH", format!("{path}:/usr/local/sbin:/usr/sbin:/sbin"));
         command.env("LC_ALL", "C.UTF-8").env("DEBIAN_FRONTEND", "noninteractive");
         command.env(MARK, runtime);
         command.current_dir(dir);

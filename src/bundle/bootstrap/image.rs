@@ -39,12 +39,15 @@ pub(super) fn run(run: &mut Run<'_>, image: &Image) -> Outcome {
     }
     let disk = work.join(format!("{}.img", image.name));
     run.detail(&format!("building {}", ByteSize(image.size_mib << 20)));
+    // What the script fetches is kept until all is done: an interrupted run need not fetch again.
+    let cache = run.kept_dir(&format!("packages-{}", image.name))?;
+    let size_variable = format!("BANGER_{}_MIB", image.name.to_uppercase().replace('-', "_"));
     let program = run
-        .program("bash", &work)
+        .program("sh", &work)
         .args([&image.script])
-        .args([disk.as_os_str()])
-        .env("SIZE_MIB", image.size_mib.to_string());
-    let ended = run.run_program("bash", program, None)?;
+        .args([disk.as_path(), cache.as_path()])
+        .env(&size_variable, image.size_mib.to_string());
+    let ended = run.run_program("sh", program, None)?;
     if !ended.status.success() {
         return Err(run.fail(ended.why(&image.script), "mend what it says, then run it again"));
     }

@@ -29,6 +29,9 @@ struct Package {
     sha256: String,
 }
 
+/// Where the package is unpacked.
+const TREE: &str = "kernel-tree";
+
 const UPDATE: &str = "run `sudo apt-get update`, then run this again";
 
 pub(super) fn run(run: &mut Run<'_>) -> Outcome {
@@ -41,8 +44,8 @@ pub(super) fn run(run: &mut Run<'_>) -> Outcome {
     };
     let work = run.kept_dir("kernel")?;
     run.detail("asking apt");
-    let package = match find(run, meta, &work) {
-        Ok(package) => package,
+    let (name, version) = match find(run, meta, &work) {
+        Ok(found) => found,
         // apt knows nothing, but there is a kernel: it is as good as it was.
         Err(Failure::Step(problem)) => match made_before(run)? {
             Some(detail) => return Ok((StepState::Cached, format!("{detail} ({})", problem.why))),
@@ -51,17 +54,19 @@ pub(super) fn run(run: &mut Run<'_>) -> Outcome {
         Err(other) => return Err(other),
     };
     let modules = kernel.modules.join("\n");
-    let parts = [&package.name, &package.version, &package.sha256, &modules];
+    let parts = [&name, &version, &modules];
     let fingerprint = fingerprint(&parts.map(|p| p.as_bytes()));
     if let Some(detail) = run.cached(&fingerprint)? {
         return Ok((StepState::Cached, detail));
     }
+    let package = look_up(run, name, version, &work)?;
     let deb = fetch(run, &package, &work)?;
     let outputs = unpack(run, &package, &deb, &kernel.modules)?;
     let detail = format!("{} {}", package.name, package.version);
     let done = run.commit(fingerprint, &detail, outputs, None)?;
     // What cannot be removed now is removed with the working directory.
     let _ = fs::remove_file(deb);
+    let _ = fs::remove_dir_all(work.with_file_name(TREE));
     Ok(done)
 }
 
@@ -70,24 +75,26 @@ fn made_before(run: &mut Run<'_>) -> Result<Option<String>, Failure> {
     fingerprint.map_or(Ok(None), |fingerprint| run.cached(&fingerprint))
 }
 
-/// Follows the metapackage to the package of the current kernel.
-fn find(run: &mut Run<'_>, meta: &str, work: &Path) -> Result<Package, Failure> {
+/// Follows the metapackage to the package of the current kernel: its name and version.
+fn find(run: &mut Run<'_>, meta: &str, work: &Path) -> Result<(String, String), Failure> {
     let text = show(run, meta, work)?;
     let depends = field(&text, "Depends").and_then(first_dependency);
-    let Some((name, version)) = depends else {
-        return Err(run.fail(format!("apt does not know the package {meta}"), UPDATE));
+    depends.ok_or_else(|| run.fail(format!("apt does not know the package {meta}"), UPDATE))
+}
+
+/// What apt knows about a version of a package.
+fn look_up(
+    run: &mut Run<'_>,
+    name: String,
+    version: String,
+    work: &Path,
+) -> Result<Package, Failure> {
+    let text = show(run, &format!("{name}={version}"), work)?;
+    let size = field(&text, "Size").and_then(|size| size.parse().ok());
+    let Some((size, sha256)) = size.zip(field(&text, "SHA256")) else {
+        return Err(run.fail(format!("apt does not know the package {name}={version}"), UPDATE));
     };
-    let wanted = version.as_ref().map_or_else(|| name.clone(), |v| format!("{name}={v}"));
-    let text = show(run, &wanted, work)?;
-    let package = || {
-        Some(Package {
-            name: name.clone(),
-            version: field(&text, "Version")?.to_owned(),
-            size: field(&text, "Size")?.parse().ok()?,
-            sha256: field(&text, "SHA256")?.to_owned(),
-        })
-    };
-    package().ok_or_else(|| run.fail(format!("apt does not know the package {wanted}"), UPDATE))
+    Ok(Package { name, version, size, sha256: sha256.to_owned() })
 }
 
 fn show(run: &mut Run<'_>, package: &str, work: &Path) -> Result<String, Failure> {
@@ -102,12 +109,12 @@ fn field<'t>(text: &'t str, name: &str) -> Option<&'t str> {
     stanza.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim()))
 }
 
-/// The name and, if it is exact, the version of the first dependency.
-fn first_dependency(depends: &str) -> Option<(String, Option<String>)> {
+/// Name and version of the first dependency, which has to be an exact one.
+fn first_dependency(depends: &str) -> Option<(String, String)> {
     let first = depends.split([',', '|']).next()?.trim();
-    let (name, version) = first.split_once(' ').unwrap_or((first, ""));
-    let version = version.trim().strip_prefix("(=").and_then(|v| v.strip_suffix(')'));
-    (!name.is_empty()).then(|| (name.to_owned(), version.map(|v| v.trim().to_owned())))
+    let (name, version) = first.split_once(' ')?;
+    let version = version.trim().strip_prefix("(=")?.strip_suffix(')')?;
+    Some((name.to_owned(), version.trim().to_owned()))
 }
 
 /// Downloads the package with apt, which checks it, unless an earlier run has.
@@ -126,7 +133,8 @@ fn fetch(run: &mut Run<'_>, package: &Package, work: &Path) -> Result<PathBuf, F
         fs::remove_file(&deb).map_err(|e| run.io("an old package", &e))?;
     }
     let wanted = format!("{name}={version}");
-    let program = run.program("apt-get", work).args(["download", &wanted]);
+    let program = run.program("apt-get", work).args(["-o", "APT::Sandbox::User=root"]);
+    let program = program.args(["download", &wanted]);
     let growing =
         work.join(format!("{name}_{}_{}.deb", version.replace(':', "%3a"), debian_arch()));
     let ended = run.run_program("apt-get", program, Some((&growing, *size)))?;
@@ -157,7 +165,7 @@ fn unpack(
     modules: &[String],
 ) -> Result<Vec<Output>, Failure> {
     run.detail(&format!("unpacking {} {}", package.name, package.version));
-    let tree = run.fresh_dir("kernel-tree")?;
+    let tree = run.fresh_dir(TREE)?;
     let program = run.program("dpkg-deb", &tree).args(["--extract"]).args([deb, tree.as_path()]);
     let ended = run.run_program("dpkg-deb", program, None)?;
     if !ended.status.success() {
@@ -216,9 +224,8 @@ mod tests {
         assert_eq!(field("", "Version"), None);
         let depends = field(text, "Depends").and_then(first_dependency).unwrap();
         let name = "linux-image-6.1.0-56-cloud-amd64".to_owned();
-        assert_eq!(depends, (name, Some("6.1.192-2".to_owned())));
-        assert_eq!(first_dependency("a (>= 1), b"), Some(("a".to_owned(), None)));
-        assert_eq!(first_dependency("a | b"), Some(("a".to_owned(), None)));
+        assert_eq!(depends, (name, "6.1.192-2".to_owned()));
+        assert_eq!(first_dependency("a (>= 1), b (= 1)"), None);
         assert_eq!(first_dependency(""), None);
     }
 }

@@ -18,6 +18,8 @@ mod work;
 
 use std::{
     collections::BTreeMap,
+    env,
+    ffi::OsString,
     path::PathBuf,
     sync::atomic::{AtomicBool, Ordering},
 };
@@ -37,13 +39,19 @@ pub struct BootstrapOptions {
     pub init: Option<PathBuf>,
     /// The scripts the manifest names, and those they call, by path in the project.
     pub scripts: BTreeMap<String, String>,
+    /// Where the programs it runs are looked for, as in `PATH`.
+    pub path: OsString,
 }
 
 impl BootstrapOptions {
     /// A bootstrap of `dir` with the manifest and the scripts this banger was built with.
     #[must_use]
     pub fn new(dir: PathBuf, init: Option<PathBuf>) -> Self {
-        Self { dir, manifest: Manifest::embedded(), init, scripts: image::embedded_scripts() }
+        let mut path = env::var_os("PATH").unwrap_or_default();
+        // mke2fs and others lie in directories that a normal user's PATH does not have.
+        path.push(":/usr/local/sbin:/usr/sbin:/sbin");
+        let scripts = image::embedded_scripts();
+        Self { dir, manifest: Manifest::embedded(), init, scripts, path }
     }
 }
 

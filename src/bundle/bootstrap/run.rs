@@ -119,7 +119,9 @@ impl<'a> Run<'a> {
 
     /// Says what the step is doing.
     pub fn detail(&mut self, text: &str) {
-        self.steps[self.index].detail = text.to_owned();
+        let step = &mut self.steps[self.index];
+        step.detail = text.to_owned();
+        step.progress = None;
         self.tell();
     }
 
@@ -174,7 +176,7 @@ impl<'a> Run<'a> {
 
     /// A program that works in `dir`.
     pub fn program(&self, name: &str, dir: &Path) -> Program {
-        Program::new(name, dir, &self.options.dir)
+        Program::new(name, dir, &self.options.dir).env("PATH", &self.options.path)
     }
 
     /// Runs a program, its lines going to the log. `grows` is a file whose size is the progress

@@ -25,8 +25,8 @@ const TOOLS: [Tool; 6] = [
 ];
 
 pub(super) fn run(run: &mut Run<'_>) -> Outcome {
-    let path = env::var("PATH").unwrap_or_default() + ":/usr/local/sbin:/usr/sbin:/sbin";
-    let missing = missing(run.manifest(), |name| find_program(name, Some(path.as_ref())).is_some());
+    let path = Some(run.options.path.as_os_str());
+    let missing = missing(run.manifest(), |name| find_program(name, path).is_some());
     if missing.is_empty() {
         return Ok((StepState::Done, "all there".to_owned()));
     }
