@@ -279,7 +279,7 @@ mod tests {
             ("name = \"tiny\"", "name = \"debian\"", "two images"),
             ("file = \"jailer\"", "file = \"/bin/sh\"", "no file name"),
             ("drivers/acpi/button.ko", "drivers/../button.ko", "no path of a module"),
-            ("size_mib = 64", "size_mib = -64", "line "),
+            ("size_mib = 256", "size_mib = -256", "line "),
             ("schema = 1", "schema = ", "line "),
         ] {
             let problem = Manifest::parse(&TEXT.replacen(good, bad, 1)).unwrap_err();

@@ -10,7 +10,11 @@ use crate::{
 
 /// The scripts this banger was built with, by path in the project.
 pub(super) fn embedded_scripts() -> BTreeMap<String, String> {
-    BTreeMap::new()
+    let scripts = [
+        ("scripts/image/lib.sh", include_str!("../../../scripts/image/lib.sh")),
+        ("scripts/image/tiny.sh", include_str!("../../../scripts/image/tiny.sh")),
+    ];
+    scripts.map(|(path, text)| (path.to_owned(), text.to_owned())).into()
 }
 
 pub(super) fn run(run: &mut Run<'_>, image: &Image) -> Outcome {
