@@ -2,6 +2,10 @@
 //!
 //! All blocking: a pane has a thread of its own.
 
+pub mod pty;
+pub mod replay;
+pub mod serial;
+pub mod ssh;
 pub mod wire;
 
 use std::io::{self, Read, Write};
