@@ -230,8 +230,12 @@ async fn giving_up_on_an_event_or_a_command_loses_nothing() {
     console.read_until("i").await;
     for _ in 0..50 {
         assert!(timeout(Duration::from_micros(100), machine.next_event()).await.is_err());
-        // Given up before it is answered.
-        assert!(timeout(Duration::ZERO, machine.power_button()).await.is_err());
+        // Given up as soon as it is sent.
+        tokio::select! {
+            biased;
+            _ = machine.power_button() => panic!("answered before anybody could hear it"),
+            () = std::future::ready(()) => {}
+        }
     }
     machine.power_button().await.expect("it still listens");
     machine.quit().await.expect("quit");
