@@ -107,8 +107,8 @@ mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts /dev/pts
 mount -t tmpfs -o nosuid,nodev,mode=1777 tmpfs /dev/shm
 mount -t tmpfs -o nosuid,nodev,mode=1777 tmpfs /tmp
 EOF
-# busybox's init would sleep for two seconds after this, so this ends the machine itself; it is
-# not told whether for a reboot, so `reboot` leaves a note.
+# After this busybox's init sleeps for two seconds. Only it knows whether to power off or to
+# reboot, so it is spared that only where a note says which: when the power button was pressed.
 cat >"$tree/etc/init.d/stop" <<'EOF'
 #!/bin/sh
 running() {
@@ -126,19 +126,18 @@ for turn in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
     usleep 100000
 done
 kill -KILL -1
-how=poweroff
-[ ! -e /run/reboot ] || how=reboot
+[ ! -e /run/poweroff ] || fast=yes
 sync
 umount -a -r 2>/dev/null
-exec /bin/busybox "$how" -f
+[ -z "${fast-}" ] || exec /bin/busybox poweroff -f
 EOF
-rm -f "$tree/sbin/reboot"
-cat >"$tree/sbin/reboot" <<'EOF'
+rm -f "$tree/sbin/poweroff"
+cat >"$tree/sbin/poweroff" <<'EOF'
 #!/bin/sh
-: >/run/reboot
-exec /bin/busybox reboot "$@"
+: >/run/poweroff
+exec /bin/busybox poweroff "$@"
 EOF
-chmod 0755 "$tree/etc/init.d/rcS" "$tree/etc/init.d/stop" "$tree/sbin/reboot"
+chmod 0755 "$tree/etc/init.d/rcS" "$tree/etc/init.d/stop" "$tree/sbin/poweroff"
 cat >"$tree/etc/profile" <<'EOF'
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export HOME="${HOME:-/root}" PAGER=less EDITOR=vi
