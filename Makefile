@@ -1,0 +1,62 @@
+# What can be done in a checkout. Each target does the set-up it needs.
+#
+#   make run      build banger, make the runtime directory, and start it
+#   make test     all tests; ends with a summary that counts what was skipped
+#   make build    banger and the guest's init, optimized
+#   make runtime  the runtime directory: kernel, initrd, images
+#   make bench    the benchmarks
+#   make lint     formatting, clippy, shellcheck
+#   make setup    the Debian packages that banger, its tests and its lints need
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Said once, so that cargo and this file mean the same place.
+export CARGO_TARGET_DIR ?= $(CURDIR)/target
+HOST := $(shell rustc -vV | sed -n 's/^host: //p')
+
+# The guest's init is linked statically and always optimized: tests and releases share one, and
+# so one initrd. A target is named so that the flag does not reach build scripts, which share
+# the directory with everything else.
+INIT := $(CARGO_TARGET_DIR)/$(HOST)/release/banger-init
+
+.PHONY: help setup setup-dev init build run runtime test bench lint
+
+help:
+	@sed -n 's/^#   make/make/p' Makefile
+
+setup:
+	@scripts/setup.sh
+
+setup-dev:
+	@scripts/setup.sh dev
+
+init:
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked \
+		--target $(HOST) --no-default-features --features guest-init --bin banger-init
+	@for profile in debug release; do \
+		mkdir -p "$(CARGO_TARGET_DIR)/$$profile"; \
+		install -m 0755 "$(INIT)" "$(CARGO_TARGET_DIR)/$$profile/banger-init"; \
+	done
+
+build: setup init
+	cargo build --release --locked
+
+runtime: build
+	"$(CARGO_TARGET_DIR)/release/banger" runtime bootstrap --init "$(INIT)"
+
+run: runtime
+	@exec "$(CARGO_TARGET_DIR)/release/banger"
+
+test: setup-dev init
+	@scripts/test.sh "$(INIT)"
+
+bench: runtime
+	cargo bench --locked
+
+lint: setup-dev
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --no-default-features --features guest-init --bin banger-init -- -D warnings
+	shellcheck -x scripts/*.sh scripts/*/*.sh .ci/run
