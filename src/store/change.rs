@@ -1,7 +1,7 @@
 //! Changes of VMs as data, so that a pure core can ask for them.
 
 use super::{Store, StoreError, VmRow, VmState};
-use crate::domain::{ExitRecord, VmId, VmName, Wanted};
+use crate::domain::{VmId, VmName, Wanted};
 
 /// A change of one VM; one transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,8 +14,6 @@ pub enum Change {
     State(VmId, VmState),
     /// See [`Store::rename`].
     Rename(VmId, VmName),
-    /// See [`Store::record_lost`].
-    Lost(VmId, ExitRecord),
     /// See [`Store::remove_vm`].
     Remove(VmId),
 }
@@ -31,7 +29,6 @@ impl Store {
             Change::Wanted(vm, wanted) => self.set_wanted(vm, *wanted),
             Change::State(vm, state) => self.set_state(vm, *state),
             Change::Rename(vm, name) => self.rename(vm, name),
-            Change::Lost(vm, exit) => self.record_lost(vm, exit).map(|_| ()),
             Change::Remove(vm) => self.remove_vm(vm),
         }
     }

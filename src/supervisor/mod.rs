@@ -1,5 +1,6 @@
 //! The supervisor: a pure core, and the async task that runs it.
 
+pub mod admit;
 pub mod core;
 mod handle;
 mod options;

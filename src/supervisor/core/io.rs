@@ -140,14 +140,17 @@ pub enum Effect {
         /// Whose.
         vm: VmId,
     },
-    /// Take the VM's lock and undo what its ledger has, newest first, the VMM included. All is
-    /// tried; the problem names all that failed. If the lock is held the VM is up again, and
+    /// Take the VM's run lock and undo what its ledger has, newest first, the VMM included. All
+    /// is tried; the problem names all that failed. If the lock is held the VM is up again, and
     /// there is nothing to do.
     CleanUp {
         /// Comes back when it is done.
         token: Token,
         /// Whose.
         vm: VmId,
+        /// How its run ended if its monitor could not say: for `Store::record_lost`, with the
+        /// lock held, before anything is undone.
+        lost: Option<ExitRecord>,
     },
     /// Remove the VM's directories. Done as well if there are none.
     DeleteFiles {

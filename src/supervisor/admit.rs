@@ -1,0 +1,210 @@
+//! Admission: what becomes of a command, by what the VM is doing.
+//!
+//! | phase | start | stop | kill | restart | delete | rename |
+//! |---|---|---|---|---|---|---|
+//! | creating | denied | denied | denied | denied | denied; queued if the making was interrupted | denied |
+//! | stopped | queued | ignored | ignored | queued: starts | queued | queued |
+//! | crashed | queued | queued: is not wanted any more | ignored | queued: starts | queued | queued |
+//! | starting, booting, running | ignored | queued | queued | queued | denied: stop it first | queued |
+//! | … and a stop waits already | queued: behind it | ignored | queued | queued: starts behind it | denied | queued |
+//! | stopping | queued: starts once it is off | ignored | queued: escalates | queued: starts once it is off | denied | queued |
+//! | … and a start follows | ignored | queued: drops the start | queued: drops the start | ignored | denied | queued |
+//! | … by a kill | as above | as above | ignored | as above | denied | queued |
+//! | deleting | denied | denied | denied | denied | ignored; queued if that was interrupted | denied |
+//!
+//! A stop of a VM that is off, but that is wanted to run (its start failed, or the host went
+//! down), is queued as well: it only stores that it is not wanted any more.
+//!
+//! Whatever starts a VM is denied without a runtime directory, or if the VM has more memory than
+//! the whole host. The sum over all VMs may well exceed the host's memory: guests rarely use
+//! what they have.
+
+use crate::domain::{BundleView, ByteSize, HostView, ImageView, Phase, Problem, VmName, VmSpec};
+
+/// What is asked of a VM that exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// Start.
+    Start,
+    /// Stop by the ladder.
+    Stop,
+    /// Stop at once.
+    Kill,
+    /// Stop, then start.
+    Restart,
+    /// Remove.
+    Delete,
+    /// Give another name.
+    Rename,
+}
+
+impl Verb {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Kill => "kill",
+            Self::Restart => "restart",
+            Self::Delete => "delete",
+            Self::Rename => "rename",
+        }
+    }
+}
+
+/// How a VM stands when a command comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing<'a> {
+    /// Its name.
+    pub name: &'a VmName,
+    /// What it is doing.
+    pub phase: Phase,
+    /// Whether it will be up once all is done that is under way and waits.
+    pub will_be_up: bool,
+    /// Whether the user wants it to run.
+    pub wanted: bool,
+    /// Whether this process is at work on it.
+    pub busy: bool,
+    /// Whether it is being stopped by a kill already, or what is left of it cleared up.
+    pub killing: bool,
+}
+
+/// What becomes of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is done, or waits.
+    Queue,
+    /// It is so already.
+    Ignore(String),
+    /// It cannot be done.
+    Deny(Problem),
+}
+
+/// Judges `verb` by the table of the module.
+#[must_use]
+pub fn verb(verb: Verb, at: &Standing<'_>) -> Verdict {
+    let name = at.name;
+    let ignore = |text: &str| Verdict::Ignore(format!("{name} {text}"));
+    let deny = |why: &str, hint: &str| {
+        Verdict::Deny(Problem::new(format!("cannot {} {name}", verb.word()), why, hint))
+    };
+    match at.phase {
+        Phase::Creating => match verb {
+            Verb::Delete if !at.busy => Verdict::Queue,
+            Verb::Start | Verb::Stop | Verb::Kill | Verb::Restart | Verb::Delete | Verb::Rename
+                if at.busy =>
+            {
+                deny("its disk is being made", "wait for that to end; the jobs screen shows it")
+            }
+            Verb::Start | Verb::Stop | Verb::Kill | Verb::Restart | Verb::Delete | Verb::Rename => {
+                deny(
+                    "its disk is being made by another banger, or that was interrupted",
+                    "if no other banger is at it, delete the VM and create it again",
+                )
+            }
+        },
+        Phase::Stopped | Phase::Crashed => match verb {
+            Verb::Start | Verb::Restart | Verb::Delete | Verb::Rename => Verdict::Queue,
+            Verb::Stop if at.wanted => Verdict::Queue,
+            Verb::Stop | Verb::Kill => ignore("is off"),
+        },
+        Phase::Starting | Phase::Booting | Phase::Running => match verb {
+            Verb::Start if at.will_be_up => match at.phase {
+                Phase::Running => ignore("is running already"),
+                Phase::Starting
+                | Phase::Booting
+                | Phase::Creating
+                | Phase::Stopped
+                | Phase::Stopping
+                | Phase::Crashed
+                | Phase::Deleting => ignore("is starting already"),
+            },
+            Verb::Stop if !at.will_be_up => ignore("is about to be stopped"),
+            Verb::Start | Verb::Stop | Verb::Kill | Verb::Restart | Verb::Rename => Verdict::Queue,
+            Verb::Delete => deny("it is up", "stop it first (x, or `banger stop`)"),
+        },
+        Phase::Stopping => match verb {
+            Verb::Start | Verb::Restart if at.will_be_up => ignore("starts again once it is off"),
+            Verb::Stop if !at.will_be_up => ignore("is being stopped"),
+            Verb::Kill if at.killing && !at.will_be_up => ignore("is being killed"),
+            Verb::Start | Verb::Stop | Verb::Kill | Verb::Restart | Verb::Rename => Verdict::Queue,
+            Verb::Delete => deny("it is being stopped", "delete it once it is off"),
+        },
+        Phase::Deleting => match verb {
+            Verb::Delete if at.busy => ignore("is being deleted"),
+            Verb::Delete => Verdict::Queue,
+            Verb::Start | Verb::Stop | Verb::Kill | Verb::Restart | Verb::Rename => {
+                deny("it is being deleted", "if that was interrupted, delete it again")
+            }
+        },
+    }
+}
+
+/// Judges whether this host can run VMs at all, and one with this spec.
+///
+/// # Errors
+/// The runtime directory is missing, or the VM has more memory than the host.
+pub fn host(spec: &VmSpec, host: &HostView) -> Result<(), Problem> {
+    let what = format!("cannot run {}", spec.name);
+    match &host.bundle {
+        BundleView::Missing { problem } => {
+            return Err(Problem::new(what, problem.why.clone(), problem.hint.clone()));
+        }
+        // Not looked at yet: the start itself will tell.
+        BundleView::Unknown | BundleView::Ready { .. } => {}
+    }
+    let memory = ByteSize(spec.memory_mib.saturating_mul(1 << 20));
+    if host.memory_total > 0 && memory.0 > host.memory_total {
+        let total = ByteSize(host.memory_total);
+        return Err(Problem::new(
+            what,
+            format!("it has {memory} of memory, the whole host only {total}"),
+            format!("give it less than {total}"),
+        ));
+    }
+    Ok(())
+}
+
+/// Judges a new VM: its name, its image, and what [`host`] judges. `images` is `None` until they
+/// are known; `taken` are the names in use.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn create<'a>(
+    spec: &VmSpec,
+    at: &HostView,
+    images: Option<&[ImageView]>,
+    taken: impl IntoIterator<Item = &'a VmName>,
+) -> Result<(), Problem> {
+    let what = || format!("cannot create {}", spec.name);
+    name(what(), &spec.name, taken)?;
+    host(spec, at)?;
+    if let Some(images) = images.filter(|all| !all.iter().any(|image| image.name == spec.image)) {
+        let known: Vec<&str> = images.iter().map(|image| image.name.as_str()).collect();
+        let hint = if known.is_empty() {
+            "make the base images with `banger runtime bootstrap`".to_owned()
+        } else {
+            format!("use one of: {}", known.join(", "))
+        };
+        return Err(Problem::new(what(), format!("there is no image “{}”", spec.image), hint));
+    }
+    Ok(())
+}
+
+/// Judges whether a name is free.
+///
+/// # Errors
+/// If it is not.
+pub fn name<'a>(
+    what: String,
+    wish: &VmName,
+    taken: impl IntoIterator<Item = &'a VmName>,
+) -> Result<(), Problem> {
+    if taken.into_iter().any(|name| name == wish) {
+        return Err(Problem::new(
+            what,
+            format!("another VM has the name {wish}"),
+            "choose another name",
+        ));
+    }
+    Ok(())
+}
