@@ -95,8 +95,8 @@ impl<I: Copy + PartialEq> Form<I> {
             Kind::Text(text) | Kind::Number { line: text, .. } => {
                 text.draw(at, style, focused, cx);
                 if text.text().is_empty() {
-                    // One column is the cursor's.
-                    let x = at.x + 1;
+                    // Beside the cursor.
+                    let x = at.x + u16::from(focused);
                     let dim = Style { bg: style.bg, ..dim };
                     put(cx.buf, x, at.y, &field.placeholder, dim, at.width.saturating_sub(1));
                 }

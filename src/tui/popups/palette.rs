@@ -11,7 +11,7 @@ use ratatui::{
 
 use crate::{
     config::theme::Slot,
-    domain::VmId,
+    domain::{CommandBody, VmId},
     tui::{
         action::{ALL, Action, Context},
         available::{Availability, availability},
@@ -146,10 +146,34 @@ impl Palette {
         }
         cx.close();
         match &found.target {
-            Target::Action(action) => cx.run(*action),
+            Target::Action(action) => self.run(*action, cx),
             Target::Vm(vm) => {
                 cx.state.selected = Some(vm.clone());
                 cx.go(Screen::Machines);
+            }
+        }
+    }
+}
+
+impl Palette {
+    /// Runs an action, on the screen that it belongs to if that is another.
+    fn run(&self, action: Action, cx: &mut Cx<'_>) {
+        let of = action.info().contexts;
+        let here = of.iter().any(|context| self.contexts.contains(context));
+        match of {
+            _ if here => cx.run(action),
+            // Made from anywhere; the steps are to be seen.
+            _ if action == Action::Bootstrap => {
+                cx.command(CommandBody::Bootstrap);
+                cx.go(Screen::Jobs);
+            }
+            _ => {
+                if of.contains(&Context::Jobs) {
+                    cx.go(Screen::Jobs);
+                } else if of.contains(&Context::Panes) {
+                    cx.go(Screen::Panes);
+                }
+                cx.run(action);
             }
         }
     }

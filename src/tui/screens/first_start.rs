@@ -12,7 +12,7 @@ use crate::{
         event::{Answer, Handled, LayerEvent, Ticket},
         layers::{Cx, Draw, Hit, Layer},
         state::State,
-        widgets::{SPIN, panel, put, wrap},
+        widgets::{panel, put, wrap},
     },
 };
 
@@ -87,10 +87,6 @@ impl Layer for FirstStart {
 
     fn is_modal(&self) -> bool {
         false
-    }
-
-    fn deadline(&self, state: &State) -> Option<std::time::Duration> {
-        self.job(state).filter(|job| !job.state.is_over()).map(|_| state.now.mono + SPIN)
     }
 
     fn handle_event(&mut self, event: &LayerEvent<'_>, cx: &mut Cx<'_>) -> Handled {
@@ -189,7 +185,8 @@ fn draw_job(job: &JobView, area: Rect, cx: &mut Draw<'_>) {
     let steps = rest(y);
     y += draw_steps(job, Rect { height: steps.height.saturating_sub(5), ..steps }, cx) + 1;
     y += draw_problem(job, rest(y), cx);
-    if matches!(job.state, JobState::Failed { .. } | JobState::Cancelled) && y < area.bottom() {
+    if matches!(job.state, JobState::Failed { .. } | JobState::Cancelled) && y + 1 < area.bottom() {
+        y += 1;
         let text = "[ Go on where it stopped · Enter ]";
         let end = put(cx.buf, area.x, y, text, cx.theme.style(Slot::ButtonFocus), area.width);
         cx.hit(Rect { y, height: 1, width: end - area.x, ..area }, Hit::Action(Action::Bootstrap));

@@ -16,7 +16,7 @@ use crate::{
         popups::confirm::{Confirm, Then},
         state::State,
         text::width,
-        widgets::{SPIN, panel, put, put_right, scrolled},
+        widgets::{panel, put, put_right, scrolled},
     },
 };
 
@@ -124,10 +124,6 @@ impl Layer for Jobs {
 
     fn is_modal(&self) -> bool {
         false
-    }
-
-    fn deadline(&self, state: &State) -> Option<std::time::Duration> {
-        (state.running_jobs() > 0).then(|| state.now.mono + SPIN)
     }
 
     fn handle_event(&mut self, event: &LayerEvent<'_>, cx: &mut Cx<'_>) -> Handled {
