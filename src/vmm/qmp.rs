@@ -291,3 +291,6 @@ fn answer(waiting: &mut HashMap<u64, Command>, id: u64, result: Result<Value, St
         let _ = command.reply.send(result.map_err(refused));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -102,3 +102,80 @@ fn join(parts: &[&OsStr]) -> OsString {
     all.extend(parts.iter().copied());
     all
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::{
+        domain::VmId,
+        vmm::{Disk, Forward},
+    };
+
+    fn spec() -> MachineSpec {
+        MachineSpec {
+            vm: VmId::from_bytes([0, 1, 2, 3]),
+            vcpus: 2,
+            memory_mib: 512,
+            kernel: "/rt/vmlinux".into(),
+            initrd: "/rt/initrd".into(),
+            cmdline: "console=ttyS0 root=/dev/vda".to_owned(),
+            disks: vec![
+                Disk { path: "/vms/a,b/root.img".into(), read_only: false },
+                Disk { path: "/dev/loop7".into(), read_only: true },
+            ],
+            nics: vec![Nic::User {
+                forwards: vec![
+                    Forward { host_port: 40_000, guest_port: 22 },
+                    Forward { host_port: 40_001, guest_port: 80 },
+                ],
+            }],
+            socket: "/run/x/vmm.sock".into(),
+        }
+    }
+
+    fn text(accel: VmmKind, spec: &MachineSpec) -> String {
+        let line = arguments(accel, spec);
+        line.iter().map(|a| a.to_str().expect("UTF-8")).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn the_whole_line() {
+        assert_eq!(
+            text(VmmKind::QemuTcg, &spec()),
+            "-name banger-00010203 -machine microvm -accel tcg -cpu max -smp 2 -m 512M -nodefaults \
+             -no-user-config -no-reboot -display none -chardev stdio,id=console,signal=off -serial \
+             chardev:console -chardev socket,id=qmp,server=on,wait=off,path=/run/x/vmm.sock -mon \
+             chardev=qmp,mode=control -kernel /rt/vmlinux -initrd /rt/initrd -append console=ttyS0 \
+             root=/dev/vda -drive id=disk0,if=none,format=raw,readonly=off,file=/vms/a,,b/root.img \
+             -device virtio-blk-device,drive=disk0 -drive \
+             id=disk1,if=none,format=raw,readonly=on,file=/dev/loop7 -device \
+             virtio-blk-device,drive=disk1 -netdev \
+             user,id=net0,hostfwd=tcp:127.0.0.1:40000-:22,hostfwd=tcp:127.0.0.1:40001-:80 -device \
+             virtio-net-device,netdev=net0,status=off"
+        );
+        assert!(text(VmmKind::QemuKvm, &spec()).contains("-accel kvm -cpu host"));
+    }
+
+    #[test]
+    fn a_path_need_not_be_text() {
+        let path = PathBuf::from(OsString::from_vec(b"/vms/\xff,/r.img".to_vec()));
+        let spec = MachineSpec { disks: vec![Disk { path, read_only: false }], ..spec() };
+        let line = arguments(VmmKind::QemuTcg, &spec);
+        let found = line.iter().any(|a| a.as_bytes().ends_with(b"file=/vms/\xff,,/r.img"));
+        assert!(found, "{line:?}");
+    }
+
+    #[test]
+    fn only_an_emulated_cpu_is_told_to_hurry() {
+        let tcg = kernel(VmmKind::QemuTcg, Some(2_100_000));
+        assert!(tcg.starts_with("console=ttyS0 quiet"));
+        assert!(
+            tcg.contains(" tsc_early_khz=2100000 tsc=reliable ") && tcg.contains("mitigations=off")
+        );
+        assert!(!kernel(VmmKind::QemuTcg, None).contains("tsc"));
+        let kvm = kernel(VmmKind::QemuKvm, Some(2_100_000));
+        assert!(!kvm.contains("tsc") && !kvm.contains("mitigations"), "{kvm}");
+    }
+}
