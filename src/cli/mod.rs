@@ -1,1 +1,112 @@
 //! The scripting verbs and `--restore`.
+//!
+//! A verb uses a supervisor as the full-screen program does: it asks, looks at pictures of the
+//! fleet until what it asked for is so, and tells. `docs/cli.md` is the reference.
+
+pub mod args;
+pub mod client;
+mod console;
+mod create;
+mod doctor;
+pub mod exit;
+mod find;
+mod json;
+mod logs;
+mod ls;
+mod machines;
+mod out;
+mod restore;
+mod runtime;
+mod sanitize;
+pub mod setup;
+mod ssh;
+#[cfg(test)]
+mod testing;
+
+use std::time::SystemTime;
+
+use args::Verb;
+use client::Client;
+use exit::{Failure, Outcome};
+use setup::Setup;
+
+use crate::{
+    domain::{Problem, UnixMs},
+    session::Size,
+    supervisor::{ConsoleKind, Origin},
+};
+
+/// Starts a supervisor for a verb.
+pub type Connect = fn(&Setup) -> Result<Client, Problem>;
+
+/// Carries out a verb. [`Verb::Monitor`] is none of these: `main` sees to it.
+///
+/// # Errors
+/// What is to be told the user; see [`Failure::report`].
+pub fn run(verb: &Verb, connect: Connect) -> Outcome {
+    // These must work when a supervisor does not.
+    match verb {
+        Verb::Doctor(doctor) => return doctor::run(doctor),
+        Verb::Runtime(runtime) => return runtime::run(&runtime.verb),
+        _ => {}
+    }
+    let setup = Setup::for_verb(Origin::Script)?;
+    let mut client = connect(&setup)?;
+    match verb {
+        Verb::Ls(ls) => ls::run(ls, &mut client),
+        Verb::Create(create) => create::run(create, &mut client, &setup),
+        Verb::Start(start) => machines::start(start, &mut client, &setup),
+        Verb::Stop(names) => machines::stop(names, &mut client),
+        Verb::Kill(names) => machines::kill(names, &mut client),
+        Verb::Restart(start) => machines::restart(start, &mut client, &setup),
+        Verb::Rm(rm) => machines::rm(rm, &mut client),
+        Verb::Rename(rename) => machines::rename(rename, &mut client),
+        Verb::Ssh(ssh) => ssh::run(ssh, client, &setup),
+        Verb::Console(console) => {
+            let vm = find::one(&*client.loaded()?, &console.name)?;
+            let sessions = client.sessions();
+            console::run(console, || {
+                let size = terminal_size();
+                sessions.open(&vm.id, ConsoleKind::Serial, size).map_err(Failure::from)
+            })
+        }
+        Verb::Logs(logs) => {
+            let vm = find::one(&*client.loaded()?, &logs.name)?;
+            // Reading a file for hours needs no supervisor.
+            drop(client);
+            logs::run(logs, &setup.layout.vm(&vm.id).console_log())
+        }
+        Verb::Doctor(_) | Verb::Runtime(_) | Verb::Monitor { .. } => Ok(exit::USAGE),
+    }
+}
+
+/// `banger --restore`.
+///
+/// # Errors
+/// As [`run`].
+pub fn restore(connect: Connect) -> Outcome {
+    let setup = Setup::for_verb(Origin::Restore)?;
+    restore::run(&mut connect(&setup)?)
+}
+
+/// What is told when `banger` is to fill a screen and there is none.
+#[must_use]
+pub fn no_terminal() -> Failure {
+    Failure::Usage(Problem::new(
+        "cannot open the full-screen program",
+        "standard input and output are not both a terminal",
+        "in scripts use verbs such as `banger ls`; `banger --help` lists them",
+    ))
+}
+
+/// A serial console does not know its size; a session wants one.
+fn terminal_size() -> Size {
+    let (cols, rows) = crossterm::terminal::size().unwrap_or((80, 24));
+    Size { cols: cols.max(2), rows: rows.max(1) }
+}
+
+/// Now.
+fn now() -> UnixMs {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    UnixMs(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,281 @@
+//! The command line: what can be typed.
+
+use std::{ffi::OsString, num::NonZeroU64, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::domain::VmId;
+
+const EXAMPLES: &str = "\
+Examples:
+  banger                                   open the full-screen program
+  banger create web --start --wait         a new machine, waiting until SSH answers
+  banger ssh web -- uname -a               run a command in it; its exit code is banger's
+  banger stop web db                       several names at once
+  banger ls --json                         for scripts; docs/cli.md has the schema
+
+Exit codes: 0 all went well, 1 something failed, 2 wrong usage; `banger ssh` gives those of ssh.";
+
+/// Real Linux machines at the speed of a keystroke. Without a verb, the full-screen program.
+#[derive(Debug, Parser)]
+#[command(name = "banger", version, about, after_help = EXAMPLES, max_term_width = 100)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    /// Bring back the VMs that ran when the host went down and those marked for it; a line per VM
+    #[arg(long)]
+    pub restore: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Option<Verb>,
+}
+
+/// What to do without the full-screen program.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// List the VMs
+    #[command(visible_alias = "list")]
+    Ls(Ls),
+    /// Make a VM
+    Create(Create),
+    /// Start VMs
+    Start(Start),
+    /// Shut VMs down: politely first, then less so, until they are off
+    Stop(Names),
+    /// Switch VMs off at once; what the guests have not written to disk is lost
+    Kill(Names),
+    /// Shut VMs down and start them again
+    Restart(Start),
+    /// Remove VMs and their disks
+    Rm(Rm),
+    /// Give a VM another name; the guest takes it at its next start
+    Rename(Rename),
+    /// Open a shell in a VM, or run a command in it, through SSH
+    Ssh(Ssh),
+    /// Attach to a VM's serial console; Ctrl-] leaves
+    Console(Console),
+    /// Show what a VM wrote to its serial console
+    Logs(Logs),
+    /// The runtime directory: what banger needs to run VMs
+    Runtime(Runtime),
+    /// Check this host and say what to do about what is wrong
+    Doctor(Doctor),
+    /// Own one running VM: started by banger itself, of no use by hand.
+    #[command(hide = true)]
+    Monitor {
+        /// The VM.
+        vm: VmId,
+    },
+}
+
+/// `ls`.
+#[derive(Debug, Args)]
+pub struct Ls {
+    /// Print JSON, as docs/cli.md describes it
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `create`. The fields are texts: they are checked together, to name all problems at once.
+#[derive(Debug, Args)]
+pub struct Create {
+    /// Its name and host name: a-z, 0-9 and -, at most 63
+    #[arg(allow_hyphen_values = true)]
+    pub name: String,
+    /// Base image [default: the configuration's, else the first there is]
+    #[arg(long)]
+    pub image: Option<String>,
+    /// Virtual CPUs, 1 to 32
+    #[arg(long, allow_hyphen_values = true, value_name = "N")]
+    pub vcpus: Option<String>,
+    /// Memory: 512, 512M, 2G (a bare number is MiB) [default: the image's]
+    #[arg(long, allow_hyphen_values = true, value_name = "SIZE")]
+    pub memory: Option<String>,
+    /// Size of the root disk: 4G [default: the image's]
+    #[arg(long, allow_hyphen_values = true, value_name = "SIZE")]
+    pub disk: Option<String>,
+    /// `banger --restore` starts it even if it was off
+    #[arg(long)]
+    pub restore_at_login: bool,
+    /// Start it when it is made
+    #[arg(long)]
+    pub start: bool,
+    /// How long to wait.
+    #[command(flatten)]
+    pub wait: Wait,
+}
+
+/// Whether to wait for SSH.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct Wait {
+    /// Wait until SSH answers, at most SECONDS
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "300"
+    )]
+    pub wait: Option<NonZeroU64>,
+}
+
+/// `start` and `restart`.
+#[derive(Debug, Args)]
+pub struct Start {
+    /// Names of VMs
+    #[arg(required = true, value_name = "NAME")]
+    pub names: Vec<String>,
+    /// How long to wait.
+    #[command(flatten)]
+    pub wait: Wait,
+}
+
+/// `stop` and `kill`.
+#[derive(Debug, Args)]
+pub struct Names {
+    /// Names of VMs
+    #[arg(required = true, value_name = "NAME")]
+    pub names: Vec<String>,
+}
+
+/// `rm`.
+#[derive(Debug, Args)]
+pub struct Rm {
+    /// Names of VMs
+    #[arg(required = true, value_name = "NAME")]
+    pub names: Vec<String>,
+    /// Do not ask
+    #[arg(long, short)]
+    pub yes: bool,
+    /// Also those that run: they are switched off at once, as their disks go too
+    #[arg(long, short)]
+    pub force: bool,
+}
+
+/// `rename`.
+#[derive(Debug, Args)]
+pub struct Rename {
+    /// Its name now
+    pub name: String,
+    /// Its new name
+    #[arg(allow_hyphen_values = true)]
+    pub new: String,
+}
+
+/// `ssh`.
+#[derive(Debug, Args)]
+pub struct Ssh {
+    /// Name of the VM
+    pub name: String,
+    /// What to run instead of a shell; as with ssh, the guest's shell reads it once more
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+/// `console`.
+#[derive(Debug, Args)]
+pub struct Console {
+    /// Name of the VM
+    pub name: String,
+    /// Let through what could reach beyond the screen: titles, clipboard, window commands
+    #[arg(long)]
+    pub raw: bool,
+}
+
+/// `logs`.
+#[derive(Debug, Args)]
+pub struct Logs {
+    /// Name of the VM
+    pub name: String,
+    /// Go on with what comes
+    #[arg(long, short)]
+    pub follow: bool,
+    /// The bytes as the guest wrote them, control sequences included
+    #[arg(long)]
+    pub raw: bool,
+}
+
+/// `runtime`.
+#[derive(Debug, Args)]
+pub struct Runtime {
+    /// What to do with it.
+    #[command(subcommand)]
+    pub verb: RuntimeVerb,
+}
+
+/// What to do with the runtime directory.
+#[derive(Debug, Subcommand)]
+pub enum RuntimeVerb {
+    /// Make or complete it: kernel, initrd, base images, Firecracker
+    Bootstrap {
+        /// A banger-init binary to put into the initrd [default: the one beside banger]
+        #[arg(long, value_name = "PATH")]
+        init: Option<PathBuf>,
+        /// Where [default: the runtime directory, see docs/cli.md]
+        #[arg(long)]
+        dir: Option<PathBuf>,
+    },
+}
+
+/// `doctor`.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Print JSON, as docs/cli.md describes it
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn the_definition_holds() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_minus_reaches_the_checks_of_the_field() {
+        let cli = parse("banger create web --memory -1 --vcpus -2 --disk -3").unwrap();
+        let Some(Verb::Create(create)) = cli.verb else { panic!("{cli:?}") };
+        assert_eq!(create.memory.as_deref(), Some("-1"));
+        assert_eq!(create.vcpus.as_deref(), Some("-2"));
+        assert_eq!(create.disk.as_deref(), Some("-3"));
+    }
+
+    #[test]
+    fn wait_takes_no_name_for_seconds() {
+        let cli = parse("banger start --wait web db").unwrap();
+        let Some(Verb::Start(start)) = cli.verb else { panic!("{cli:?}") };
+        assert_eq!(start.names, ["web", "db"]);
+        assert_eq!(start.wait.wait.map(NonZeroU64::get), Some(300));
+        let cli = parse("banger start web --wait=5").unwrap();
+        let Some(Verb::Start(start)) = cli.verb else { panic!("{cli:?}") };
+        assert_eq!(start.wait.wait.map(NonZeroU64::get), Some(5));
+        assert!(parse("banger start web --wait=0").is_err());
+        assert!(parse("banger start web --wait=soon").is_err());
+    }
+
+    #[test]
+    fn a_command_for_ssh_keeps_its_options() {
+        for line in ["banger ssh web -- ls -la --color", "banger ssh web ls -la --color"] {
+            let cli = parse(line).unwrap();
+            let Some(Verb::Ssh(ssh)) = cli.verb else { panic!("{cli:?}") };
+            assert_eq!(ssh.command, ["ls", "-la", "--color"], "{line}");
+        }
+    }
+
+    #[test]
+    fn no_name_and_an_unknown_verb_are_errors() {
+        for bad in ["banger start", "banger rm", "banger frobnicate", "banger --restore ls"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+        let error = parse("banger strat web").unwrap_err().to_string();
+        assert!(error.contains("start"), "{error}");
+    }
+}

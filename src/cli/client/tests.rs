@@ -1,0 +1,193 @@
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::{
+    cli::testing::{fleet, vm},
+    domain::{ExitReason, ExitRecord, UnixMs},
+    session::{Session, Size},
+    supervisor::{Command, ConsoleKind},
+};
+
+struct NoSessions;
+
+impl OpenSession for NoSessions {
+    fn open(&self, _: &VmId, _: ConsoleKind, _: Size) -> Result<Session, Problem> {
+        Err(Problem::new("no sessions", "in tests", ""))
+    }
+}
+
+/// The supervisor's end.
+struct Fake {
+    commands: mpsc::Receiver<Command>,
+    fleet: watch::Sender<Arc<Fleet>>,
+}
+
+impl Fake {
+    fn job(&self, id: u64, state: JobState) {
+        self.fleet.send_modify(|fleet| {
+            let fleet = Arc::make_mut(fleet);
+            fleet.jobs.retain(|job| job.id != JobId(id));
+            fleet.jobs.push(JobView {
+                id: JobId(id),
+                title: format!("job {id}"),
+                vm: None,
+                state,
+                steps: Vec::new(),
+                log: Vec::new(),
+                started: UnixMs(0),
+                ended: None,
+                cancellable: false,
+            });
+        });
+    }
+
+    fn phase(&self, name: &str, phase: Phase, exit: Option<ExitReason>) {
+        self.fleet.send_modify(|fleet| {
+            let fleet = Arc::make_mut(fleet);
+            let vm = fleet.vms.iter_mut().find(|vm| vm.spec.name.as_str() == name).unwrap();
+            let vm = Arc::make_mut(vm);
+            vm.phase = phase;
+            vm.last_exit = exit.map(|reason| ExitRecord { at: UnixMs(1), reason });
+        });
+    }
+
+    async fn answer(&mut self, admission: Admission) -> CommandBody {
+        let command = self.commands.recv().await.unwrap();
+        command.reply.send(admission).unwrap();
+        command.body
+    }
+}
+
+/// A client whose supervisor is `play`, in a thread of its own.
+fn client<F>(picture: Fleet, play: impl FnOnce(Fake) -> F + Send + 'static) -> Client
+where
+    F: Future<Output = ()>,
+{
+    let (commands, inbox) = mpsc::channel(2);
+    let (fleet, watcher) = watch::channel(Arc::new(picture));
+    let (_, notices) = mpsc::channel(1);
+    let fake = Fake { commands: inbox, fleet };
+    let thread = std::thread::spawn(move || {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(play(fake));
+    });
+    let sessions = Arc::new(NoSessions);
+    let handle = SupervisorHandle { commands, fleet: watcher, notices, sessions };
+    Client::new(handle, move || thread.join().unwrap()).unwrap()
+}
+
+fn task(name: &str, wait: Option<u64>) -> Task {
+    Task {
+        name: name.into(),
+        body: CommandBody::Start(vm(name).id),
+        done: "started",
+        wait: wait.map(|seconds| within(Duration::from_secs(seconds))),
+    }
+}
+
+fn within(within: Duration) -> Wait {
+    Wait {
+        within,
+        probe: Arc::new(|vm, _| {
+            assert_eq!(vm.phase, Phase::Running, "probed too early");
+            Ok(())
+        }),
+    }
+}
+
+fn outcomes(client: &mut Client, tasks: Vec<Task>) -> Vec<(String, Result<String, Problem>)> {
+    let mut told = Vec::new();
+    let result: Result<(), ()> = client.all(tasks, |name, result| {
+        told.push((name.to_owned(), result));
+        Ok(())
+    });
+    result.unwrap();
+    told.sort_by(|a, b| a.0.cmp(&b.0));
+    told
+}
+
+#[test]
+fn what_can_be_done_is_done_and_each_is_told() {
+    let names = ["a", "b", "c", "d"];
+    let mut client = client(fleet(names.map(vm)), |mut fake| async move {
+        fake.answer(Admission::Queued(JobId(1))).await;
+        fake.answer(Admission::Ignored("is running already".into())).await;
+        let denied = Denied(Problem::new("cannot start c", "no room", ""));
+        fake.answer(Admission::Denied(denied)).await;
+        fake.answer(Admission::Queued(JobId(4))).await;
+        fake.job(4, JobState::Failed { problem: Problem::new("cannot start d", "broken", "") });
+        fake.job(1, JobState::Running);
+        fake.job(1, JobState::Done);
+        // The pictures stay readable until the client has seen them.
+        fake.fleet.closed().await;
+    });
+    let told = outcomes(&mut client, names.map(|name| task(name, None)).into());
+    let text = |n: usize| told[n].1.as_ref().map_err(|p| p.why.as_str()).map(String::as_str);
+    assert_eq!(text(0), Ok("started"));
+    assert_eq!(text(1), Ok("is running already"));
+    assert_eq!(text(2), Err("no room"));
+    assert_eq!(text(3), Err("broken"));
+    release(client);
+}
+
+/// Drops the receivers before the fake's thread is joined.
+fn release(mut client: Client) {
+    let finish = client.finish.take().unwrap();
+    drop(client);
+    finish();
+}
+
+#[test]
+fn waiting_ends_when_the_guest_is_ready_and_not_before() {
+    let mut client = client(fleet([vm("web")]), |mut fake| async move {
+        fake.answer(Admission::Queued(JobId(1))).await;
+        fake.phase("web", Phase::Booting, None);
+        fake.job(1, JobState::Done);
+        tokio::task::yield_now().await;
+        fake.phase("web", Phase::Running, None);
+        fake.fleet.closed().await;
+    });
+    let told = outcomes(&mut client, vec![task("web", Some(60))]);
+    assert_eq!(told[0].1.as_deref(), Ok("started; SSH answers"));
+    release(client);
+}
+
+#[test]
+fn waiting_ends_when_the_guest_cannot_become_ready() {
+    let mut client = client(fleet([vm("web")]), |mut fake| async move {
+        fake.phase("web", Phase::Booting, None);
+        fake.answer(Admission::Ignored("is running already".into())).await;
+        fake.phase("web", Phase::Crashed, Some(ExitReason::GuestPanic));
+        fake.fleet.closed().await;
+    });
+    client.wait(|fleet| fleet.vms[0].phase == Phase::Booting).unwrap();
+    let told = outcomes(&mut client, vec![task("web", Some(60))]);
+    let problem = told[0].1.as_ref().unwrap_err();
+    assert!(problem.hint.contains("banger logs web"), "{problem}");
+    release(client);
+}
+
+#[test]
+fn waiting_has_an_end() {
+    let mut client = client(fleet([vm("web")]), |mut fake| async move {
+        fake.phase("web", Phase::Booting, None);
+        fake.answer(Admission::Ignored("is running already".into())).await;
+        fake.fleet.closed().await;
+    });
+    let mut task = task("web", None);
+    task.wait = Some(within(Duration::from_millis(20)));
+    client.wait(|fleet| fleet.vms[0].phase == Phase::Booting).unwrap();
+    let told = outcomes(&mut client, vec![task]);
+    assert!(told[0].1.as_ref().unwrap_err().hint.contains("--wait=SECONDS"));
+    release(client);
+}
+
+#[test]
+fn a_supervisor_that_ends_is_an_error_and_no_hang() {
+    let mut client = client(fleet([vm("web")]), |mut fake| async move {
+        fake.answer(Admission::Queued(JobId(1))).await;
+    });
+    let told = outcomes(&mut client, vec![task("web", None)]);
+    assert!(told[0].1.as_ref().unwrap_err().why.contains("supervisor ended"));
+    assert!(client.wait(|_| false).is_err());
+}

@@ -1,0 +1,170 @@
+//! `banger ls`.
+
+use std::io::{self, Write};
+
+use unicode_width::UnicodeWidthStr;
+
+use super::{
+    args::Ls,
+    client::Client,
+    exit::{self, Failure, Outcome},
+    json, out,
+};
+use crate::domain::{BundleView, ByteSize, Fleet, UnixMs, VmView};
+
+/// Lists the VMs.
+///
+/// # Errors
+/// When the state cannot be read or the output not be written.
+pub fn run(ls: &Ls, client: &mut Client) -> Outcome {
+    let now = super::now();
+    if ls.json {
+        // The host is looked at after the store has been read.
+        let fleet =
+            client.wait(|fleet| fleet.loaded && fleet.host.bundle != BundleView::Unknown)?;
+        let list = serde_json::to_string_pretty(&json::List::of(&fleet, now))
+            .map_err(|e| Failure::from(io::Error::from(e)))?;
+        out::line(list)?;
+        return Ok(exit::OK);
+    }
+    let fleet = client.loaded()?;
+    if fleet.vms.is_empty() {
+        out::progress("no VMs yet: `banger create NAME --start` makes one");
+        return Ok(exit::OK);
+    }
+    let mut stdout = io::stdout().lock();
+    for row in layout(&rows(&fleet, now)) {
+        writeln!(stdout, "{}", out::printable(&row))?;
+    }
+    stdout.flush()?;
+    drop(stdout);
+    for vm in &fleet.vms {
+        if let Some(why) = trouble(vm) {
+            out::progress(&format!("{}: {why}", vm.spec.name));
+        }
+    }
+    Ok(exit::OK)
+}
+
+const HEADER: [&str; 8] =
+    ["NAME", "STATE", "ADDRESS", "IMAGE", "VCPUS", "MEMORY", "DISK", "UPTIME"];
+
+fn rows(fleet: &Fleet, now: UnixMs) -> Vec<[String; 8]> {
+    let dash = || "-".to_owned();
+    let row = |vm: &VmView| {
+        let disk = disk_bytes(vm, fleet).map(|bytes| ByteSize(bytes).to_string());
+        [
+            vm.spec.name.to_string(),
+            vm.phase.word().to_owned(),
+            vm.ssh.as_ref().map_or_else(dash, |ssh| format!("{}:{}", ssh.host, ssh.port)),
+            vm.spec.image.clone(),
+            vm.spec.vcpus.to_string(),
+            ByteSize(vm.spec.memory_mib << 20).to_string(),
+            match (vm.disk_used, disk) {
+                (Some(used), Some(size)) => format!("{} of {size}", ByteSize(used)),
+                (Some(used), None) => ByteSize(used).to_string(),
+                (None, Some(size)) => size,
+                (None, None) => dash(),
+            },
+            if vm.phase.is_up() { duration(now.since(vm.since)) } else { dash() },
+        ]
+    };
+    let header = HEADER.map(str::to_owned);
+    std::iter::once(header).chain(fleet.vms.iter().map(|vm| row(vm))).collect()
+}
+
+/// The size of a VM's disk in bytes: its own, else its image's, if that is still known.
+pub(super) fn disk_bytes(vm: &VmView, fleet: &Fleet) -> Option<u64> {
+    let of_image = || fleet.images.iter().find(|i| i.name == vm.spec.image).map(|i| i.size);
+    vm.spec.disk_mib.map(|mib| mib << 20).or_else(of_image)
+}
+
+/// Columns two spaces apart, as wide as their widest cell.
+fn layout(rows: &[[String; 8]]) -> Vec<String> {
+    let mut widths = [0; 8];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.width());
+        }
+    }
+    let line = |row: &[String; 8]| {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(widths) {
+            line.push_str(cell);
+            line.extend(std::iter::repeat_n(' ', width - cell.width() + 2));
+        }
+        line.truncate(line.trim_end().len());
+        line
+    };
+    rows.iter().map(line).collect()
+}
+
+/// What a user should know of a VM beyond its row.
+fn trouble(vm: &VmView) -> Option<String> {
+    if let Some(problem) = &vm.problem {
+        return Some(problem.to_string());
+    }
+    let exit = vm.last_exit.as_ref().filter(|exit| !exit.reason.is_clean())?;
+    (!vm.phase.is_up()).then(|| exit.reason.sentence())
+}
+
+/// Milliseconds as the two largest units: `3d 4h`, `12m 5s`, `7s`.
+fn duration(ms: u64) -> String {
+    let s = ms / 1000;
+    match s {
+        0..60 => format!("{s}s"),
+        60..3600 => format!("{}m {}s", s / 60, s % 60),
+        3600..86400 => format!("{}h {}m", s / 3600, s / 60 % 60),
+        _ => format!("{}d {}h", s / 86400, s / 3600 % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        cli::testing::{fleet, vm},
+        domain::{ExitReason, ExitRecord, ImageView, Phase, SshEndpoint},
+    };
+
+    #[test]
+    fn a_table() {
+        let mut up = vm("web");
+        up.phase = Phase::Running;
+        up.ssh = Some(SshEndpoint { host: "127.0.0.1".into(), port: 40022 });
+        let mut off = vm("a-long-name");
+        off.spec.disk_mib = Some(4096);
+        off.disk_used = None;
+        let mut fleet = fleet([off, up]);
+        fleet.images.push(ImageView {
+            name: "tiny".into(),
+            about: "small".into(),
+            size: 64 << 20,
+            default_memory_mib: 128,
+        });
+        let lines = layout(&rows(&fleet, UnixMs(65_000)));
+        assert_eq!(
+            lines,
+            [
+                "NAME         STATE    ADDRESS          IMAGE  VCPUS  MEMORY   DISK             UPTIME",
+                "a-long-name  stopped  -                tiny   1      128 MiB  4 GiB            -",
+                "web          running  127.0.0.1:40022  tiny   1      128 MiB  3 MiB of 64 MiB  1m 3s",
+            ]
+        );
+    }
+
+    #[test]
+    fn durations_have_two_units() {
+        let shown = [0, 59_999, 60_000, 3_599_000, 7_260_000, 93_600_000].map(duration);
+        assert_eq!(shown, ["0s", "59s", "1m 0s", "59m 59s", "2h 1m", "1d 2h"]);
+    }
+
+    #[test]
+    fn a_crash_is_told_until_the_vm_is_up_again() {
+        let mut vm = vm("web");
+        vm.last_exit = Some(ExitRecord { at: UnixMs(1), reason: ExitReason::GuestPanic });
+        assert_eq!(trouble(&vm).as_deref(), Some("the guest's kernel panicked"));
+        vm.phase = Phase::Running;
+        assert_eq!(trouble(&vm), None);
+    }
+}

@@ -1,0 +1,107 @@
+//! `banger runtime bootstrap` and `verify`.
+
+use std::{
+    io::{self, IsTerminal},
+    path::{Path, PathBuf},
+    sync::atomic::AtomicBool,
+};
+
+use super::{
+    args::RuntimeVerb,
+    exit::{self, Failure, Outcome},
+    out,
+};
+use crate::{
+    bundle::{self, BootstrapOptions, Configured, Event, Places},
+    config::{self, Sources},
+    domain::{Problem, StepState, StepView},
+};
+
+/// Makes or checks the runtime directory.
+///
+/// # Errors
+/// What cannot be made or is not as it should be.
+pub fn run(verb: &RuntimeVerb) -> Outcome {
+    let config = config::load(&Sources::of_this_process()?)?;
+    for notice in &config.notices {
+        out::note(&format!("note: {notice}"));
+    }
+    let configured = Configured { runtime_dir: config.runtime_dir, repo_root: None };
+    match verb {
+        RuntimeVerb::Bootstrap { init, dir } => {
+            bootstrap(init.clone(), dir.as_deref(), &configured)
+        }
+    }
+}
+
+fn bootstrap(init: Option<PathBuf>, dir: Option<&Path>, configured: &Configured) -> Outcome {
+    let dir = match dir {
+        Some(dir) => absolute(dir)?,
+        None => bundle::target(&Places::of_this_process(configured), Path::exists)?.dir,
+    };
+    out::note(&format!("making the runtime directory {}", dir.display()));
+    // Ctrl-C ends banger, and with it what it runs; the next bootstrap goes on from there.
+    let cancel = AtomicBool::new(false);
+    let mut steps = Steps::default();
+    let report = bundle::bootstrap(
+        &BootstrapOptions::new(dir, init),
+        &mut |event: Event<'_>| steps.event(event),
+        &cancel,
+    )?;
+    for problem in &report.problems {
+        out::error(problem);
+    }
+    if !report.is_good() {
+        return Err(Failure::Said(exit::FAILED));
+    }
+    out::line(format!("{} is ready", report.dir.display()))?;
+    Ok(exit::OK)
+}
+
+fn absolute(dir: &Path) -> Result<PathBuf, Failure> {
+    Ok(std::path::absolute(dir).map_err(|e| {
+        let what = format!("cannot use {}", dir.display());
+        Problem::new(what, e.to_string(), "give --dir an absolute path")
+    })?)
+}
+
+/// Shows steps as lines: when each begins and ends, and now and then how far it is.
+#[derive(Default)]
+struct Steps {
+    /// The state each step was last shown in.
+    shown: Vec<StepState>,
+}
+
+impl Steps {
+    fn event(&mut self, event: Event<'_>) {
+        match event {
+            Event::Plan(steps) => self.shown = vec![StepState::Pending; steps.len()],
+            Event::Step(index, step) => {
+                let Some(shown) = self.shown.get_mut(index) else { return };
+                if *shown == step.state {
+                    return;
+                }
+                *shown = step.state;
+                if let Some(line) = line(step) {
+                    out::note(&line);
+                }
+            }
+            // What programs print is for the log of a job; an error quotes what matters of it.
+            Event::Log(text) => tracing::info!(text, "bootstrap"),
+        }
+    }
+}
+
+fn line(step: &StepView) -> Option<String> {
+    let mark = match step.state {
+        StepState::Pending => return None,
+        StepState::Running if !io::stderr().is_terminal() => return None,
+        StepState::Running => "…",
+        StepState::Done => "done",
+        StepState::Cached => "there",
+        StepState::Skipped => "left out",
+        StepState::Failed => "FAILED",
+    };
+    let colon = if step.detail.is_empty() { "" } else { ": " };
+    Some(format!("{mark:>8}  {}{colon}{}", step.name, step.detail))
+}
