@@ -9,7 +9,10 @@ use banger::{
     tui::{
         event::{Answer, LayerEvent},
         layers::Hit,
-        screens::{first_start::FirstStart, jobs::Jobs},
+        screens::{
+            first_start::{FirstStart, PARTS},
+            jobs::Jobs,
+        },
     },
 };
 use forms_kit::{Kit, denied, fleet, job, state, step};
@@ -233,5 +236,49 @@ fn what_keeps_it_from_beginning_is_told() {
     assert_eq!(kit.commands().len(), 2);
     for (columns, rows) in [(60, 13), (30, 8), (3, 2), (1, 1)] {
         kit.screen(columns, rows);
+    }
+}
+
+#[test]
+fn what_will_be_made_is_what_the_bundle_has() {
+    let toml = include_str!("../runtime-bundle.toml");
+    let table: toml::Table = toml.parse().expect("the bundle is TOML");
+    let known = |name: &str| PARTS.iter().find(|(part, ..)| *part == name);
+    let images = table["images"].as_array().expect("images");
+    for image in images {
+        let name = format!("{} image", image["name"].as_str().expect("a name"));
+        let (_, cost, _) = known(&name).unwrap_or_else(|| panic!("{name} is not told"));
+        let bytes = image["size_mib"].as_integer().expect("a size") as u64 * (1 << 20);
+        let size = banger::domain::ByteSize(bytes).to_string();
+        assert!(cost.contains(&size), "{name}: {cost} is not {size}");
+    }
+    for part in ["kernel", "initrd", "firecracker"] {
+        assert!(table.contains_key(part), "{part} is no longer in the bundle");
+        let told = PARTS.iter().any(|(p, ..)| p.eq_ignore_ascii_case(part));
+        assert!(told, "{part} is not told");
+    }
+    let (_, _, from) = known("Firecracker").expect("told");
+    let url = table["firecracker"]["x86_64"]["url"].as_str().expect("a URL");
+    assert!(url.contains("github.com") && from.contains("GitHub"));
+    assert_eq!(images.len() + 3, PARTS.len());
+}
+
+#[test]
+fn without_colour_the_selected_job_and_its_state_still_show() {
+    use banger::config::theme::Theme;
+    use ratatui::style::{Color, Modifier};
+    let mut kit = jobs(with_jobs());
+    kit.state.theme = Theme::mono("dark");
+    kit.keys("j");
+    let (buf, regions) = kit.draw(80, 24);
+    for region in &regions {
+        let Hit::Item(n) = region.hit else { continue };
+        let cell = &buf[(region.area.x + 20, region.area.y)];
+        assert_eq!(cell.modifier.contains(Modifier::REVERSED), n == 1, "row {n}");
+    }
+    assert!(buf.content.iter().all(|cell| cell.fg == Color::Reset && cell.bg == Color::Reset));
+    let screen = forms_kit::text(&buf);
+    for sign in ["○ waiting", "running", "✗ failed", "⊘ cancelled", "✓ done"] {
+        assert!(screen.contains(sign), "{sign}");
     }
 }

@@ -192,12 +192,6 @@ impl Keys {
     }
 }
 
-impl From<Chord> for Keys {
-    fn from(chord: Chord) -> Self {
-        Self(vec![chord])
-    }
-}
-
 impl FromStr for Keys {
     type Err = BadChord;
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use toml::{Spanned, de::DeValue};
 
-use super::{ActionKeys, Chord, Keys};
+use super::{ActionKeys, Keys};
 use crate::{config::doc::Doc, domain::Problem};
 
 /// The user's bindings: they replace the default keys of the actions they name.
@@ -54,12 +54,6 @@ impl Overrides {
         }
         doc.finish("cannot use the key map")?;
         Ok(Self(found))
-    }
-
-    /// Gives an action a key in a context, unless `keymap.toml` gave it keys there.
-    pub fn bind(&mut self, context: &str, id: &str, chord: Chord) {
-        let place = (context.to_owned(), id.to_owned());
-        self.0.entry(place).or_insert_with(|| vec![Keys::from(chord)]);
     }
 
     /// The user's keys of an action in a context; `None` leaves it its defaults.

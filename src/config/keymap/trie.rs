@@ -204,19 +204,6 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_binds_a_key_unless_the_key_map_does() {
-        let mut own = Overrides::parse(Path::new("k"), "[list]\n\"vm.stop\" = \"X\"\n", ACTIONS);
-        let own = own.as_mut().expect("good");
-        own.bind("list", "vm.start", "ctrl-g".parse().expect("a key"));
-        own.bind("list", "vm.stop", "ctrl-h".parse().expect("a key"));
-        let map = Keymap::build(ACTIONS, own).expect("good");
-        assert_eq!(press(&map, "ctrl-g"), Lookup::Matched(Act::Start));
-        assert_eq!(press(&map, "s"), Lookup::NotFound);
-        assert_eq!(press(&map, "X"), Lookup::Matched(Act::Stop));
-        assert_eq!(press(&map, "ctrl-h"), Lookup::NotFound);
-    }
-
-    #[test]
     fn an_empty_list_takes_the_keys_away() {
         let map = build("[list]\n\"vm.stop\" = []\n").expect("good");
         assert_eq!(press(&map, "x"), Lookup::NotFound);

@@ -152,6 +152,20 @@ mod tests {
     }
 
     #[test]
+    fn no_chord_makes_a_second_line() {
+        let mut line = TextLine::new("one two");
+        for mods in [KeyModifiers::CONTROL, KeyModifiers::ALT, KeyModifiers::SHIFT] {
+            // Twice: what one cuts, another may put back.
+            for c in ('\0'..='~').chain('\0'..='~') {
+                press(&mut line, KeyCode::Char(c), mods);
+                assert_eq!(line.0.lines().len(), 1, "{mods} {c:?}");
+                assert!(!line.text().chars().any(is_harmful), "{mods} {c:?}");
+                line.insert("x y");
+            }
+        }
+    }
+
+    #[test]
     fn shift_and_an_arrow_do_not_select_what_the_next_key_would_replace() {
         let mut line = TextLine::new("web");
         press(&mut line, KeyCode::Home, KeyModifiers::SHIFT);
