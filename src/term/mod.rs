@@ -19,4 +19,4 @@ pub use engine::{Engine, EngineEvent, Found, Options, Select, Toward};
 pub use pane::{INPUT_MAX, News, NotSent, Pane, PaneState, panic_is_caught};
 pub use sanitise::title as sanitise_title;
 
-pub use crate::session::Size;
+pub use crate::session::{Control, Session, Size};

@@ -1,6 +1,9 @@
 //! What can be done now, and why not what cannot.
 
-use super::{action::Action, state::State};
+use super::{
+    action::Action,
+    state::{Screen, State},
+};
 use crate::domain::{Phase, VmView};
 
 /// Whether an action can be done now.
@@ -53,6 +56,11 @@ fn reason(state: &State, action: Action) -> Option<String> {
             Some("there is no image yet: set up the runtime directory first".to_owned())
         }
         Action::VmNew if !state.fleet.loaded => Some("still loading".to_owned()),
+        Action::TabNext | Action::TabPrev
+            if state.screen == Screen::Panes && state.panes.len() < 2 =>
+        {
+            Some("there is no other pane".to_owned())
+        }
         Action::JobOpen | Action::JobCancel | Action::JobRetry | Action::JobDismiss => {
             job(state, action)
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ratatui::crossterm::event::{KeyEvent, MouseEvent};
 
-use super::{action::Action, layers::Hit, pane::PaneId};
+use super::{action::Action, layers::Hit};
 use crate::domain::{Admission, Fleet, Notice};
 
 /// Something that happened. The loop makes these; [`super::app::App::update`] takes them.
@@ -28,8 +28,8 @@ pub enum UiEvent {
     Answer(Ticket, Answer),
     /// A pane has something new to show, or has ended.
     PaneDirty,
-    /// A pane could not be opened any more or is open now; see the pane itself.
-    PaneOpened(PaneId),
+    /// Do as if this had been chosen: a signal asks for it.
+    Do(Action),
     /// The time a layer or the state asked for has come.
     Tick,
     /// The supervisor has gone: nothing will change any more.

@@ -20,7 +20,10 @@ pub fn action_keys() -> Vec<ActionKeys<Action>> {
 
 /// Which key does what.
 #[derive(Clone, Debug)]
-pub struct KeyMap(Keymap<Action>);
+pub struct KeyMap {
+    map: Keymap<Action>,
+    escape: Chord,
+}
 
 impl KeyMap {
     /// The defaults with the user's changes.
@@ -28,16 +31,42 @@ impl KeyMap {
     /// # Errors
     /// If two actions have the same keys in one context.
     pub fn new(overrides: &Overrides) -> Result<Self, Problem> {
-        Keymap::build(&action_keys(), overrides).map(Self)
+        let map = Keymap::build(&action_keys(), overrides)?;
+        let set = map.keys_of(Context::Terminal.id(), Action::PaneLeave).next();
+        let escape = set.and_then(|keys| keys.chords().first()).copied();
+        let none =
+            || Problem::new("a pane could not be left", "pane-leave has no key", "give it one");
+        let escape = escape.ok_or_else(none)?;
+        Ok(Self { map, escape })
+    }
+
+    /// The chord that takes the keyboard back from a pane; again, it is sent to the guest.
+    #[must_use]
+    pub const fn escape(&self) -> Chord {
+        self.escape
+    }
+
+    /// Makes another chord the one that takes the keyboard back; the old one goes to the guest.
+    pub const fn set_escape(&mut self, chord: Chord) {
+        self.escape = chord;
     }
 
     /// What `pressed` means: the first context that completes something has it; if none does,
     /// what can follow in any of them.
     #[must_use]
     pub fn lookup(&self, contexts: &[Context], pressed: &[Chord]) -> Lookup<Action> {
+        if pressed == [self.escape] {
+            match contexts.first() {
+                Some(Context::Terminal) => return Lookup::Matched(Action::PaneLeave),
+                Some(Context::Panes) => return Lookup::Matched(Action::PaneSendEscape),
+                _ => {}
+            }
+        }
         let mut follow: Vec<Next<Action>> = Vec::new();
         for context in contexts {
-            match self.0.lookup(&[context.id()], pressed) {
+            match self.map.lookup(&[context.id()], pressed) {
+                // Their key is the escape chord, whatever it was in the table.
+                Lookup::Matched(Action::PaneLeave | Action::PaneSendEscape) => {}
                 Lookup::Matched(action) => return Lookup::Matched(action),
                 Lookup::Pending(next) => {
                     for n in next {
@@ -55,12 +84,12 @@ impl KeyMap {
     /// The preferred keys of an action in the first of `contexts` that has any.
     #[must_use]
     pub fn keys_of(&self, contexts: &[Context], action: Action) -> Option<&Keys> {
-        contexts.iter().find_map(|context| self.0.keys_of(context.id(), action).next())
+        contexts.iter().find_map(|context| self.map.keys_of(context.id(), action).next())
     }
 
     /// All keys of an action in a context, the preferred first.
     pub fn all_keys_of(&self, context: Context, action: Action) -> impl Iterator<Item = &Keys> {
-        self.0.keys_of(context.id(), action)
+        self.map.keys_of(context.id(), action)
     }
 }
 

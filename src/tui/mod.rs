@@ -5,16 +5,34 @@
 //! disk or the outer terminal.
 
 pub mod action;
+pub mod app;
 pub mod available;
+pub mod chrome;
+#[cfg(test)]
+mod docs;
 pub mod effect;
 pub mod event;
+pub mod event_loop;
+#[cfg(test)]
+mod flows;
 pub mod forms;
+#[cfg(test)]
+mod harness;
 pub mod keymap;
 pub mod layers;
+pub mod outside;
 pub mod pane;
 pub mod popups;
+pub mod run;
 pub mod screens;
 pub mod state;
+pub mod terminal;
+#[cfg(test)]
+mod testing;
 pub mod text;
 pub mod toasts;
+pub mod verbs;
 pub mod widgets;
+pub mod writer;
+
+pub use run::{TuiOptions, run};

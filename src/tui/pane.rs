@@ -1,7 +1,20 @@
-//! The open consoles.
+//! The open consoles, and how a terminal is painted.
 
-use super::action::Action;
-use crate::{domain::VmId, supervisor::ConsoleKind};
+use std::sync::Arc;
+
+use ratatui::{
+    buffer::Buffer,
+    layout::{Position, Rect},
+    style::{Color, Modifier, Style},
+};
+
+use super::{action::Action, effect::Effect, state::Screen};
+use crate::{
+    config::theme::{Slot, Theme},
+    domain::{JobId, VmId, VmName, VmView},
+    supervisor::{ConsoleKind, OpenSession},
+    term::{self, Options, Pane, PaneState, Size, encode},
+};
 
 /// Identifies a pane for as long as the UI runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -13,21 +26,367 @@ pub struct Entry {
     pub id: PaneId,
     /// Whose it is.
     pub vm: VmId,
+    /// The machine's name when it was opened.
+    pub name: String,
     /// Which stream of the VM.
     pub kind: ConsoleKind,
+    /// The terminal; `None` until the loop has made it.
+    pub pane: Option<Pane>,
+    /// Whether the shell takes this place as soon as the machine is ready: the boot is watched
+    /// meanwhile.
+    pub then_shell: bool,
+}
+
+impl Entry {
+    /// Whether it takes keys.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.pane
+            .as_ref()
+            .is_none_or(|pane| matches!(pane.state(), PaneState::Opening | PaneState::Live))
+    }
+
+    /// `web`, `web console`.
+    #[must_use]
+    pub fn label(&self) -> String {
+        match self.kind {
+            ConsoleKind::Ssh => self.name.clone(),
+            ConsoleKind::Serial if self.then_shell => format!("{} boot", self.name),
+            ConsoleKind::Serial => format!("{} console", self.name),
+        }
+    }
+}
+
+/// A machine that is being made, whose shell is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Awaited {
+    /// The name it will have.
+    pub name: VmName,
+    /// The job that makes it.
+    pub job: JobId,
 }
 
 /// The open consoles, in the order of their tabs.
 #[derive(Default)]
 pub struct Panes {
-    /// All of them.
-    pub list: Vec<Entry>,
+    list: Vec<Entry>,
+    /// The place of the one that is shown.
+    at: usize,
+    /// Whether it has the keyboard.
+    pub typing: bool,
+    /// Whether it is shown alone.
+    pub zoom: bool,
+    /// Machines whose shell is to open by itself.
+    pub awaited: Vec<Awaited>,
+    /// The console in the detail of a machine.
+    peek: Option<Entry>,
+    size: Option<Size>,
+    peek_size: Option<Size>,
+    ids: u64,
+    /// How the emulators are to be.
+    pub options: Options,
 }
 
 impl Panes {
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn list(&self) -> &[Entry] {
+        &self.list
+    }
+
+    /// The one that is shown.
+    #[must_use]
+    pub fn current(&self) -> Option<&Entry> {
+        self.list.get(self.at)
+    }
+
+    /// The one that is shown.
+    pub fn current_mut(&mut self) -> Option<&mut Entry> {
+        self.list.get_mut(self.at)
+    }
+
+    /// The one with this id.
+    #[must_use]
+    pub fn get(&self, id: PaneId) -> Option<&Entry> {
+        self.list.iter().chain(&self.peek).find(|entry| entry.id == id)
+    }
+
+    fn get_mut(&mut self, id: PaneId) -> Option<&mut Entry> {
+        self.list.iter_mut().chain(&mut self.peek).find(|entry| entry.id == id)
+    }
+
+    /// Those that can be changed.
+    pub fn list_mut(&mut self) -> &mut [Entry] {
+        &mut self.list
+    }
+
     /// Why an action on panes is not possible now.
     #[must_use]
-    pub fn reason(&self, _action: Action) -> Option<String> {
-        self.list.is_empty().then(|| "no pane is open".to_owned())
+    pub fn reason(&self, action: Action) -> Option<String> {
+        let Some(entry) = self.current() else {
+            return Some("no pane is open; o on a machine opens a shell".to_owned());
+        };
+        match (action, entry.is_alive()) {
+            (Action::PaneFocus | Action::PaneSendEscape, false) => {
+                Some("the session has ended; r connects again, w closes the pane".to_owned())
+            }
+            (Action::PaneReopen, true) => Some("the session is open".to_owned()),
+            _ => None,
+        }
+    }
+
+    /// Adds a pane of a machine, or finds the one there is; shows it. The effect, if any, opens
+    /// it.
+    pub fn open(&mut self, vm: &VmView, kind: ConsoleKind, then_shell: bool) -> Option<Effect> {
+        let same = |e: &Entry| e.vm == vm.id && e.kind == kind && e.is_alive();
+        if let Some(at) = self.list.iter().position(same) {
+            self.show(at);
+            return None;
+        }
+        let entry = self.entry(vm, kind, then_shell);
+        let effect = Effect::OpenPane { pane: entry.id, vm: vm.id.clone(), kind };
+        self.list.push(entry);
+        self.show(self.list.len() - 1);
+        Some(effect)
+    }
+
+    fn entry(&mut self, vm: &VmView, kind: ConsoleKind, then_shell: bool) -> Entry {
+        self.ids += 1;
+        Entry {
+            id: PaneId(self.ids),
+            vm: vm.id.clone(),
+            name: vm.spec.name.to_string(),
+            kind,
+            pane: None,
+            then_shell,
+        }
+    }
+
+    /// Shows the pane at this place.
+    pub fn show(&mut self, at: usize) {
+        self.at = at.min(self.list.len().saturating_sub(1));
+        for (index, entry) in self.list.iter().enumerate() {
+            if let Some(pane) = &entry.pane {
+                pane.set_visible(index == self.at);
+            }
+        }
+    }
+
+    /// Shows the pane with this id.
+    pub fn show_id(&mut self, id: PaneId) {
+        if let Some(at) = self.list.iter().position(|entry| entry.id == id) {
+            self.show(at);
+        }
+    }
+
+    /// Shows the next one, or another that many on.
+    pub fn step(&mut self, by: isize) {
+        let len = self.list.len() as isize;
+        if len > 0 {
+            self.show((self.at as isize + by).rem_euclid(len) as usize);
+        }
+    }
+
+    /// Closes the one that is shown.
+    pub fn close_current(&mut self) {
+        if self.at < self.list.len() {
+            self.list.remove(self.at);
+        }
+        self.typing = false;
+        if self.list.is_empty() {
+            self.zoom = false;
+        }
+        self.show(self.at);
+    }
+
+    /// The screen with the panes has come or gone, or has another size.
+    pub fn shown(&mut self, screen: Screen, size: Size) {
+        self.typing &= screen == Screen::Panes;
+        self.size = Some(size);
+        for (index, entry) in self.list.iter().enumerate() {
+            if let Some(pane) = &entry.pane {
+                pane.set_visible(screen == Screen::Panes && index == self.at);
+                pane.resize(size);
+            }
+        }
+    }
+
+    /// The outer terminal got or lost the focus: told to a guest that asked for it.
+    pub fn outer_focus(&self, gained: bool) {
+        let pane = self.current().and_then(|entry| entry.pane.as_ref()).filter(|_| self.typing);
+        if let Some(pane) = pane {
+            let modes = pane.with_engine(|engine| engine.modes());
+            if let Some(bytes) = encode::focus(gained, &modes) {
+                // A guest that does not read can do without.
+                let _ = pane.send(bytes);
+            }
+        }
+    }
+
+    /// Waits for a machine that is being made: its shell is to open.
+    pub fn await_shell(&mut self, name: VmName, job: JobId) {
+        self.awaited.push(Awaited { name, job });
+    }
+
+    /// Has a console shown in the detail of a machine.
+    pub fn peek(&mut self, vm: &VmView, size: Size) -> Effect {
+        let entry = self.entry(vm, ConsoleKind::Serial, false);
+        let effect =
+            Effect::OpenPane { pane: entry.id, vm: vm.id.clone(), kind: ConsoleKind::Serial };
+        self.peek = Some(entry);
+        self.resize_peek(size);
+        effect
+    }
+
+    /// The console in the detail is no longer seen.
+    pub fn end_peek(&mut self) {
+        self.peek = None;
+    }
+
+    /// Whether the console in the detail is this machine's, and still open.
+    #[must_use]
+    pub fn peeks_at(&self, vm: &VmId) -> bool {
+        self.peek.as_ref().is_some_and(|entry| entry.vm == *vm && entry.is_alive())
+    }
+
+    /// The console in the detail, if it is this machine's.
+    #[must_use]
+    pub fn peek_of(&self, vm: &VmId) -> Option<&Entry> {
+        self.peek.as_ref().filter(|entry| entry.vm == *vm)
+    }
+
+    /// The console in the detail has another size.
+    pub fn resize_peek(&mut self, size: Size) {
+        self.peek_size = Some(size);
+        if let Some(pane) = self.peek.as_ref().and_then(|entry| entry.pane.as_ref()) {
+            pane.resize(size);
+        }
+    }
+
+    /// Makes the terminal of a pane and opens a stream into it, or another one in place of the
+    /// old. `wake` is called from other threads when there is something to see.
+    pub fn connect(
+        &mut self,
+        id: PaneId,
+        sessions: Arc<dyn OpenSession>,
+        wake: impl Fn() + Send + Sync + 'static,
+    ) {
+        let is_peek = self.peek.as_ref().is_some_and(|entry| entry.id == id);
+        let size = if is_peek { self.peek_size } else { self.size };
+        let (size, options) = (size.unwrap_or(Size { cols: 80, rows: 24 }), self.options);
+        let Some(entry) = self.get_mut(id) else { return };
+        let (vm, kind) = (entry.vm.clone(), entry.kind);
+        let open = move |size| sessions.open(&vm, kind, size);
+        match &mut entry.pane {
+            Some(pane) => {
+                let marker = match kind {
+                    ConsoleKind::Ssh => "-- shell --",
+                    ConsoleKind::Serial => "-- console --",
+                };
+                pane.restart(marker, open);
+            }
+            none => *none = Some(Pane::spawn(open, size, options, wake)),
+        }
+    }
+
+    /// Whether what is shown has changed since this was last asked or drawn.
+    #[must_use]
+    pub fn take_dirty(&self, screen: Screen) -> bool {
+        let shown = match screen {
+            Screen::Panes => self.current(),
+            Screen::Machines => self.peek.as_ref(),
+            Screen::Jobs => None,
+        };
+        shown.and_then(|entry| entry.pane.as_ref()).is_some_and(Pane::take_dirty)
+    }
+
+    /// Every terminal there is.
+    pub fn terminals(&self) -> impl Iterator<Item = (&Entry, &Pane)> {
+        self.list.iter().chain(&self.peek).filter_map(|e| Some((e, e.pane.as_ref()?)))
+    }
+
+    /// Pastes into a pane, whatever is in the text.
+    ///
+    /// # Errors
+    /// What the user is to be told if it was not taken.
+    pub fn paste(&self, id: PaneId, text: &str) -> Result<(), String> {
+        let Some(pane) = self.get(id).and_then(|entry| entry.pane.as_ref()) else { return Ok(()) };
+        let modes = pane.with_engine(|engine| {
+            engine.scroll_to_bottom();
+            engine.modes()
+        });
+        pane.send(&encode::paste(text, &modes)).map_err(|e| e.to_string())
+    }
+}
+
+/// Paints what a terminal shows. Returns where its cursor is.
+pub fn draw_terminal(buf: &mut Buffer, area: Rect, pane: &Pane, theme: &Theme) -> Option<Position> {
+    let area = area.intersection(buf.area);
+    // What comes from here on wakes the loop again.
+    let _ = pane.take_dirty();
+    let base = theme.style(Slot::Text);
+    let mut symbol = String::new();
+    pane.with_engine(|engine| {
+        engine.for_each_cell(|x, y, cell| {
+            if x >= area.width || y >= area.height || (cell.wide && x + 1 >= area.width) {
+                return;
+            }
+            let at = (area.x + x, area.y + y);
+            symbol.clear();
+            if cell.attrs.hidden {
+                symbol.push(' ');
+            } else {
+                cell.push_to(&mut symbol);
+            }
+            let style = cell_style(cell, base);
+            buf[at].set_symbol(&symbol).set_style(style);
+            if cell.wide {
+                // Ratatui passes over what a wide character covers; it must not be stale.
+                buf[(at.0 + 1, at.1)].set_symbol(" ").set_style(style);
+            }
+        });
+        let cursor = engine.cursor()?;
+        let at = Position::new(area.x + cursor.x, area.y + cursor.y);
+        area.contains(at).then_some(at)
+    })
+}
+
+fn cell_style(cell: &term::Cell<'_>, base: Style) -> Style {
+    let mut style = base;
+    if let Some(color) = color(cell.fg) {
+        style = style.fg(color);
+    }
+    if let Some(color) = color(cell.bg) {
+        style = style.bg(color);
+    }
+    let attrs = [
+        (cell.attrs.bold, Modifier::BOLD),
+        (cell.attrs.dim, Modifier::DIM),
+        (cell.attrs.italic, Modifier::ITALIC),
+        (cell.attrs.underline, Modifier::UNDERLINED),
+        (cell.attrs.inverse != cell.selected, Modifier::REVERSED),
+        (cell.attrs.strikeout, Modifier::CROSSED_OUT),
+    ];
+    attrs.into_iter().filter(|(on, _)| *on).fold(style, |style, (_, m)| style.add_modifier(m))
+}
+
+/// The guest's colours are its own: no theme changes them.
+const fn color(color: term::Color) -> Option<Color> {
+    match color {
+        term::Color::Default => None,
+        term::Color::Indexed(n) => Some(Color::Indexed(n)),
+        term::Color::Rgb(r, g, b) => Some(Color::Rgb(r, g, b)),
     }
 }

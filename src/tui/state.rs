@@ -1,13 +1,14 @@
 //! What the layers share.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
     event::Ticket, forms::new_vm::Remembered, keymap::KeyMap, pane::Panes, toasts::Toasts,
 };
 use crate::{
-    config::theme::Theme,
+    config::{Config, theme::Theme},
     domain::{BundleView, Fleet, JobId, JobView, Phase, UnixMs, VmId, VmView},
+    term::Options,
 };
 
 /// The time, as passed in with each event.
@@ -92,6 +93,8 @@ pub struct State {
     pub keys: KeyMap,
     /// What the New VM form begins with: defaults, and what was typed before Esc.
     pub new_vm: Remembered,
+    /// The user's private key, for the ssh command that can be copied.
+    pub ssh_key: Option<PathBuf>,
     /// Whether the supervisor is gone.
     pub gone: bool,
     tickets: u64,
@@ -114,9 +117,27 @@ impl State {
             theme,
             keys,
             new_vm: Remembered::default(),
+            ssh_key: None,
             gone: false,
             tickets: 0,
         }
+    }
+
+    /// Takes over what the user has set.
+    pub fn configure(&mut self, config: &Config) {
+        self.keys.set_escape(config.escape_chord);
+        self.panes.options = Options {
+            scrollback: usize::try_from(config.scrollback).unwrap_or(usize::MAX),
+            clipboard: config.guest_clipboard,
+            ..Options::default()
+        };
+        self.new_vm.defaults = config.new_vm.clone();
+    }
+
+    /// Whether a pane is shown without anything around it.
+    #[must_use]
+    pub fn is_zoomed(&self) -> bool {
+        self.screen == Screen::Panes && self.panes.zoom && self.panes.current().is_some()
     }
 
     /// A number no other command has.

@@ -17,7 +17,7 @@ pub fn is_harmful(c: char) -> bool {
 #[must_use]
 pub fn clean(text: &str, max: usize) -> String {
     let harmless = |c| if is_harmful(c) { '·' } else { c };
-    text.trim_end().chars().take(max).map(harmless).collect()
+    text.trim_end_matches(['\n', '\r']).chars().take(max).map(harmless).collect()
 }
 
 /// Columns the text takes.

@@ -4,12 +4,13 @@ use ratatui::{crossterm::event::MouseEventKind, layout::Rect};
 
 use crate::{
     config::theme::Slot,
-    domain::CommandBody,
+    domain::{CommandBody, NoticeLevel},
     tui::{
         action::{Action, Context},
         effect::Effect,
         event::{Handled, LayerEvent},
         layers::{Cx, Draw, Hit, Layer},
+        pane::PaneId,
         state::State,
         widgets::{buttons, popup, put, wrap},
     },
@@ -22,6 +23,8 @@ pub enum Then {
     Commands(Vec<CommandBody>),
     /// The UI ends.
     Quit,
+    /// This is pasted into a pane.
+    Paste(PaneId, String),
 }
 
 /// The question.
@@ -51,6 +54,11 @@ impl Confirm {
                 cx.state.marks.clear();
             }
             Then::Quit => cx.effect(Effect::Quit),
+            Then::Paste(pane, text) => {
+                if let Err(why) = cx.state.panes.paste(*pane, text) {
+                    cx.toast(NoticeLevel::Warning, why, "");
+                }
+            }
         }
     }
 }

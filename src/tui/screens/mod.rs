@@ -2,4 +2,6 @@
 
 pub mod first_start;
 pub mod jobs;
+pub mod machines;
+pub mod panes;
 mod steps;

@@ -1,0 +1,283 @@
+//! The loop: events in, frames out, at most one every 16 ms and only if something changed.
+//!
+//! It waits for nothing but the next event: keys come from a thread, frames go to one, answers
+//! and pictures come through channels.
+
+use std::{future::pending, io::Write, sync::Arc, time::Duration};
+
+use ratatui::{
+    Terminal, TerminalOptions, Viewport,
+    backend::CrosstermBackend,
+    crossterm::{
+        QueueableCommand,
+        terminal::{BeginSynchronizedUpdate, EndSynchronizedUpdate},
+    },
+    layout::Rect,
+};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::sleep,
+};
+
+use super::{
+    app::App,
+    event::UiEvent,
+    outside::{Left, Outside},
+    state::Now,
+    writer::{FrameBuffer, Writer},
+};
+use crate::{domain::Notice, supervisor::SupervisorHandle};
+
+/// The least time between two frames: 60 a second.
+const FRAME: Duration = Duration::from_millis(16);
+/// The same for a frame that answers a key.
+const URGENT: Duration = Duration::from_millis(4);
+/// How many events are taken before a frame is considered.
+const BUDGET: usize = 256;
+/// How long events are taken before a frame is considered.
+const TURN: Duration = Duration::from_millis(4);
+/// A turn that takes longer is reported.
+const SLOW: Duration = Duration::from_millis(50);
+/// The longest text put on the clipboard; the terminals that take more are few.
+const COPY_MAX: usize = 1 << 20;
+
+/// Tells the time.
+pub type Clock = Box<dyn Fn() -> Now + Send>;
+
+/// Why the loop came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The user, or a signal, ended it.
+    Quit,
+    /// The process is to be stopped; then the loop goes on.
+    Suspend,
+    /// The outer terminal is gone.
+    TerminalGone,
+}
+
+/// The loop and what it holds.
+pub struct EventLoop {
+    /// The UI.
+    pub app: App,
+    outside: Outside,
+    answers: mpsc::UnboundedReceiver<UiEvent>,
+    input: mpsc::Receiver<UiEvent>,
+    terminal: Terminal<CrosstermBackend<FrameBuffer>>,
+    buffer: FrameBuffer,
+    /// The thread that writes to the outer terminal.
+    pub writer: Writer,
+    wake: Arc<Notify>,
+    /// Poked when the outer terminal has taken a frame.
+    idle: Arc<Notify>,
+    clock: Clock,
+    dirty: bool,
+    urgent: bool,
+    last: Option<Duration>,
+    gone: bool,
+    notices_end: bool,
+}
+
+/// What woke the loop.
+enum Woken {
+    Event(UiEvent),
+    Frame,
+    Fleet(bool),
+    Notice(Option<Notice>),
+}
+
+impl EventLoop {
+    /// Puts it together. `sink` is the outer terminal; `input` brings keys, pastes, mouse, sizes
+    /// and signals.
+    ///
+    /// # Errors
+    /// If there is no thread to be had for writing.
+    pub fn new(
+        app: App,
+        handle: SupervisorHandle,
+        input: mpsc::Receiver<UiEvent>,
+        sink: impl Write + Send + 'static,
+        clock: Clock,
+    ) -> std::io::Result<Self> {
+        let wake = Arc::new(Notify::new());
+        let (answers_in, answers) = mpsc::unbounded_channel();
+        let idle = Arc::new(Notify::new());
+        let poke = Arc::clone(&idle);
+        let writer = Writer::start(sink, move || poke.notify_one())?;
+        let buffer = FrameBuffer::default();
+        let (columns, rows) = app.state.size;
+        let viewport = Viewport::Fixed(Rect::new(0, 0, columns, rows));
+        let backend = CrosstermBackend::new(buffer.clone());
+        let terminal = Terminal::with_options(backend, TerminalOptions { viewport })?;
+        let outside = Outside { handle, wake: Arc::clone(&wake), answers: answers_in };
+        Ok(Self {
+            app,
+            outside,
+            answers,
+            input,
+            terminal,
+            buffer,
+            writer,
+            wake,
+            idle,
+            clock,
+            dirty: true,
+            urgent: true,
+            last: None,
+            gone: false,
+            notices_end: false,
+        })
+    }
+
+    /// Runs until something stops it. May be called again after [`Stop::Suspend`].
+    pub async fn run(&mut self) -> Stop {
+        let fleet = Arc::clone(&self.outside.handle.fleet.borrow_and_update());
+        if let Some(stop) = self.take(UiEvent::Fleet(fleet)) {
+            return stop;
+        }
+        loop {
+            self.draw_if_due();
+            if self.writer.failure().is_some() {
+                return Stop::TerminalGone;
+            }
+            let woken = self.next().await;
+            let begun = (self.clock)().mono;
+            if let Some(stop) = self.turn(woken, begun) {
+                return stop;
+            }
+            let took = (self.clock)().mono.saturating_sub(begun);
+            if took > SLOW {
+                tracing::warn!(?took, "slow turn");
+            }
+        }
+    }
+
+    /// The next thing that happens.
+    async fn next(&mut self) -> Woken {
+        let now = (self.clock)().mono;
+        let frame_in = self.frame_in(now);
+        let tick_in = self.app.deadline().map(|at| at.saturating_sub(now));
+        let (gone, end) = (self.gone, self.notices_end);
+        tokio::select! {
+            biased;
+            Some(event) = self.input.recv() => Woken::Event(event),
+            () = sleep(frame_in.unwrap_or_default()), if frame_in.is_some() => Woken::Frame,
+            Some(event) = self.answers.recv() => Woken::Event(event),
+            notice = self.outside.handle.notices.recv(), if !end => Woken::Notice(notice),
+            changed = self.outside.handle.fleet.changed(), if !gone => Woken::Fleet(changed.is_ok()),
+            () = self.wake.notified() => Woken::Event(UiEvent::PaneDirty),
+            () = self.idle.notified() => Woken::Frame,
+            () = sleep(tick_in.unwrap_or_default()), if tick_in.is_some() => {
+                Woken::Event(UiEvent::Tick)
+            }
+            () = pending() => Woken::Frame,
+        }
+    }
+
+    /// How long until a frame may be drawn, if one is to be: not while the last one is still
+    /// being written.
+    fn frame_in(&self, now: Duration) -> Option<Duration> {
+        if !self.dirty || !self.writer.is_idle() {
+            return None;
+        }
+        let gap = if self.urgent { URGENT } else { FRAME };
+        Some(self.last.map_or(Duration::ZERO, |last| (last + gap).saturating_sub(now)))
+    }
+
+    /// Takes in what happened and what else is waiting, as far as the budget goes.
+    fn turn(&mut self, woken: Woken, begun: Duration) -> Option<Stop> {
+        let mut next = match woken {
+            Woken::Frame => None,
+            Woken::Event(event) => Some(event),
+            Woken::Fleet(true) => {
+                let fleet = Arc::clone(&self.outside.handle.fleet.borrow_and_update());
+                Some(UiEvent::Fleet(fleet))
+            }
+            Woken::Fleet(false) => {
+                self.gone = true;
+                Some(UiEvent::SupervisorGone)
+            }
+            Woken::Notice(Some(notice)) => Some(UiEvent::Notice(notice)),
+            Woken::Notice(None) => {
+                self.notices_end = true;
+                None
+            }
+        };
+        let mut budget = BUDGET;
+        while let Some(event) = next {
+            if let Some(stop) = self.take(event) {
+                return Some(stop);
+            }
+            budget -= 1;
+            if budget == 0 || (self.clock)().mono.saturating_sub(begun) > TURN {
+                break;
+            }
+            next = self.input.try_recv().or_else(|_| self.answers.try_recv()).ok();
+        }
+        None
+    }
+
+    /// Takes one event in and does what comes of it.
+    fn take(&mut self, event: UiEvent) -> Option<Stop> {
+        if let UiEvent::Resize(columns, rows) = event {
+            // Writes into the buffer only.
+            if let Err(error) = self.terminal.resize(Rect::new(0, 0, columns, rows)) {
+                tracing::warn!(%error, "the screen was not resized");
+            }
+        }
+        let update = self.app.update(event, (self.clock)());
+        self.dirty |= update.redraw;
+        self.urgent |= update.urgent;
+        let mut stop = None;
+        for effect in update.effects {
+            match self.outside.run(effect, &mut self.app) {
+                Left::Nothing => self.dirty = true,
+                Left::Copy(text) => self.copy(&text),
+                Left::Redraw => self.redraw(),
+                Left::Suspend => stop = Some(Stop::Suspend),
+                Left::Quit => return Some(Stop::Quit),
+            }
+        }
+        stop
+    }
+
+    /// Forgets what is on the screen: the next frame draws all of it.
+    pub fn redraw(&mut self) {
+        if let Err(error) = self.terminal.clear() {
+            tracing::warn!(%error, "the screen was not cleared");
+        }
+        self.dirty = true;
+        self.urgent = true;
+    }
+
+    /// Puts a text on the clipboard of the outer terminal with the next frame (OSC 52).
+    fn copy(&mut self, text: &str) {
+        use base64::Engine as _;
+        if text.len() <= COPY_MAX {
+            let text = base64::engine::general_purpose::STANDARD.encode(text);
+            // A buffer takes everything.
+            let _ = write!(self.buffer, "\x1b]52;c;{text}\x07");
+            self.dirty = true;
+        }
+    }
+
+    fn draw_if_due(&mut self) {
+        let now = (self.clock)().mono;
+        if self.frame_in(now) != Some(Duration::ZERO) {
+            return;
+        }
+        self.app.state.now = (self.clock)();
+        let _ = self.buffer.queue(BeginSynchronizedUpdate);
+        let mut drawn = None;
+        let app = &self.app;
+        if let Err(error) = self.terminal.draw(|frame| drawn = Some(app.draw(frame))) {
+            tracing::warn!(%error, "a frame was not drawn");
+        }
+        if let Some(drawn) = drawn {
+            self.app.drawn(drawn);
+        }
+        let _ = self.buffer.queue(EndSynchronizedUpdate);
+        self.writer.ship(self.buffer.take());
+        self.last = Some(now);
+        (self.dirty, self.urgent) = (false, false);
+    }
+}

@@ -1,0 +1,237 @@
+//! Consoles and shells.
+
+use std::time::Duration;
+
+use ratatui::{
+    crossterm::event::{KeyModifiers, MouseButton, MouseEventKind},
+    layout::Position,
+};
+
+use super::screens::some;
+use crate::{
+    config::Config,
+    domain::{Admission, CommandBody, JobId, Phase},
+    supervisor::ConsoleKind,
+    tui::{
+        event::UiEvent,
+        harness::{FakeGuest, Ui},
+        state::Screen,
+        testing::vm,
+    },
+};
+
+fn shell(ui: &mut Ui) -> FakeGuest {
+    ui.send_keys("Go");
+    let (_, kind, guest) = ui.session();
+    assert_eq!(kind, ConsoleKind::Ssh);
+    guest.output("\x1b]0;root@web\x07root@web:~# ");
+    ui.wait_until("the prompt", |screen| screen.contains("root@web:~#"));
+    guest
+}
+
+#[test]
+fn a_shell_gets_every_key_but_the_escape_chord() {
+    let mut ui = Ui::new(80, 24, some());
+    let guest = shell(&mut ui);
+    insta::assert_snapshot!(ui.screen());
+    ui.send_keys("q?:1<esc><tab><ctrl-c><up><enter>");
+    ui.wait_for("the keys", |_| guest.typed() == "q?:1\x1b\t\x03\x1b[A\r");
+    assert!(ui.left.is_empty());
+    ui.send_keys("<ctrl-]>");
+    assert!(!ui.app.state.panes.typing);
+    ui.send_keys("<ctrl-]>");
+    ui.wait_for("the chord itself", |_| guest.typed().ends_with('\x1d'));
+    assert!(ui.app.state.panes.typing);
+    ui.send_keys("<ctrl-]>1");
+    assert_eq!(ui.app.state.screen, Screen::Machines);
+    // The same shell is found again, not opened twice.
+    ui.send_keys("o");
+    assert!(ui.no_session());
+    assert!(ui.screen().contains("root@web:~#"));
+}
+
+#[test]
+fn the_escape_chord_can_be_another() {
+    let config = Config { escape_chord: "ctrl-g".parse().unwrap(), ..Config::default() };
+    let mut ui = Ui::with_config(80, 24, some(), &config);
+    let guest = shell(&mut ui);
+    assert!(ui.screen().contains("Ctrl-g leaves"), "{}", ui.screen());
+    ui.send_keys("<ctrl-]>");
+    ui.wait_for("the old chord", |_| guest.typed() == "\x1d");
+    ui.send_keys("<ctrl-g>");
+    assert!(!ui.app.state.panes.typing);
+}
+
+#[test]
+fn creating_ends_in_the_shell() {
+    let mut ui = Ui::new(80, 24, some());
+    ui.send_keys("n");
+    ui.send_keys("<enter>");
+    let CommandBody::Create { spec, start } = ui.answer(Admission::Queued(JobId(7))) else {
+        panic!("a machine is made")
+    };
+    assert!(start);
+    let name = spec.name.to_string();
+    assert!(ui.no_session());
+    ui.picture(|fleet| fleet.vms.push(vm(50, &name, Phase::Creating).into()));
+    assert_eq!(ui.app.state.screen, Screen::Machines);
+    // Its boot is watched as soon as it is up ...
+    ui.picture(|fleet| *fleet.vms.last_mut().unwrap() = vm(50, &name, Phase::Booting).into());
+    assert_eq!(ui.app.state.screen, Screen::Panes);
+    let (_, kind, console) = ui.session();
+    assert_eq!(kind, ConsoleKind::Serial);
+    console.output("Linux version 6.1\r\n");
+    ui.wait_until("the boot", |screen| screen.contains("Linux version 6.1"));
+    assert!(!ui.app.state.panes.typing, "nothing to type at yet");
+    // ... and its shell takes the place of the console when SSH answers.
+    ui.picture(|fleet| *fleet.vms.last_mut().unwrap() = vm(50, &name, Phase::Running).into());
+    let (_, kind, shell) = ui.session();
+    assert_eq!(kind, ConsoleKind::Ssh);
+    shell.output("root@new:~# ");
+    ui.wait_until("the shell", |screen| screen.contains("root@new:~#"));
+    assert!(ui.app.state.panes.typing);
+    assert_eq!(ui.app.state.panes.len(), 1);
+    ui.send_keys("id<enter>");
+    ui.wait_for("the keys", |_| shell.typed() == "id\r");
+}
+
+#[test]
+fn a_boot_that_fails_stays_to_be_read() {
+    let mut ui = Ui::new(80, 24, some());
+    ui.send_keys("jjo");
+    let (_, kind, console) = ui.session();
+    assert_eq!(kind, ConsoleKind::Serial);
+    console.output("Kernel panic - not syncing");
+    ui.wait_until("the panic", |screen| screen.contains("Kernel panic"));
+    console.hang_up();
+    ui.picture(|fleet| {
+        let queue = fleet.vms.iter_mut().find(|vm| vm.spec.name.as_str() == "queue").unwrap();
+        std::sync::Arc::make_mut(queue).phase = Phase::Crashed;
+    });
+    ui.wait_until("the end", |screen| screen.contains("the guest hung up"));
+    assert!(ui.screen().contains("Kernel panic"), "{}", ui.screen());
+    ui.send_keys("w");
+    assert!(ui.app.state.panes.is_empty());
+}
+
+#[test]
+fn an_ended_shell_takes_no_keys_and_can_be_opened_again() {
+    let mut ui = Ui::new(80, 24, some());
+    let guest = shell(&mut ui);
+    guest.hang_up();
+    ui.wait_until("the end", |screen| screen.contains("r connects again"));
+    assert!(!ui.app.state.panes.typing);
+    ui.send_keys("r");
+    let (_, kind, again) = ui.session();
+    assert_eq!(kind, ConsoleKind::Ssh);
+    again.output("back# ");
+    ui.wait_until("the new prompt", |screen| screen.contains("back#"));
+    assert!(ui.screen().contains("root@web:~#"), "what was there stays");
+    ui.send_keys("x");
+    ui.wait_for("the key", |_| again.typed() == "x");
+}
+
+#[test]
+fn a_paste_of_lines_is_asked_about_unless_the_guest_can_tell() {
+    let mut ui = Ui::new(80, 24, some());
+    let guest = shell(&mut ui);
+    ui.event(UiEvent::Paste("one line".into()));
+    ui.wait_for("the line", |_| guest.typed() == "one line");
+    ui.event(UiEvent::Paste("a\nb\n".into()));
+    assert!(ui.screen().contains("Paste 2 lines into web?"), "{}", ui.screen());
+    ui.send_keys("n");
+    ui.event(UiEvent::Paste("a\nb\n".into()));
+    ui.send_keys("y");
+    ui.wait_for("the lines", |_| guest.typed() == "one linea\rb\r");
+    guest.output("\x1b[?2004hready");
+    ui.wait_until("ready", |screen| screen.contains("ready"));
+    ui.event(UiEvent::Paste("c\nd\n".into()));
+    ui.wait_for("the bracketed lines", |_| guest.typed().ends_with("\x1b[200~c\rd\r\x1b[201~"));
+    let before = guest.typed().len();
+    ui.event(UiEvent::Paste("x".repeat(1 << 20)));
+    ui.wait_for("a megabyte", |_| guest.typed().len() == before + (1 << 20) + 12);
+}
+
+#[test]
+fn nothing_of_a_guest_gets_past_its_cells() {
+    let mut ui = Ui::new(80, 24, some());
+    let guest = shell(&mut ui);
+    guest.output("\x1b]52;c;aGk=\x07\x1b]0;evil\u{202e}\x1b]8;;http://x\x07title\x07\x1b[2Jafter");
+    ui.wait_until("the text", |screen| screen.contains("after"));
+    ui.wait_until("the refusal", |screen| screen.contains("wanted to write to the clipboard"));
+    assert!(ui.copied.is_empty(), "{:?}", ui.copied);
+    let bad = |c: char| c != '\n' && crate::tui::text::is_harmful(c);
+    assert!(!ui.screen().contains(bad), "{:?}", ui.screen());
+}
+
+#[test]
+fn the_mouse_selects_and_copies_unless_the_guest_wants_it() {
+    let mut ui = Ui::new(80, 24, some());
+    let guest = shell(&mut ui);
+    let at = ui.find("root@web:~#").expect("the prompt");
+    let left = MouseButton::Left;
+    let none = KeyModifiers::NONE;
+    ui.mouse(MouseEventKind::Down(left), at, none);
+    ui.mouse(MouseEventKind::Drag(left), Position::new(at.x + 7, at.y), none);
+    ui.mouse(MouseEventKind::Up(left), Position::new(at.x + 7, at.y), none);
+    assert_eq!(ui.copied, ["root@web"]);
+    assert_eq!(guest.typed(), "");
+    guest.output("\x1b[?1000;1006hmouse");
+    ui.wait_until("the mode", |screen| screen.contains("mouse"));
+    ui.mouse(MouseEventKind::Down(left), at, none);
+    ui.wait_for("the click", |_| guest.typed() == "\x1b[<0;1;1M");
+    ui.mouse(MouseEventKind::Down(left), at, KeyModifiers::SHIFT);
+    ui.mouse(MouseEventKind::Drag(left), Position::new(at.x + 3, at.y), KeyModifiers::SHIFT);
+    ui.mouse(MouseEventKind::Up(left), Position::new(at.x + 3, at.y), KeyModifiers::SHIFT);
+    assert_eq!(ui.copied.last().map(String::as_str), Some("root"));
+}
+
+#[test]
+fn scrollback_is_reached_while_typing() {
+    let mut ui = Ui::new(80, 24, some());
+    let guest = shell(&mut ui);
+    for n in 0..100 {
+        guest.output(&format!("line {n}\r\n"));
+    }
+    ui.wait_until("the last line", |screen| screen.contains("line 99"));
+    ui.send_keys("<shift-pgup>");
+    assert!(!ui.screen().contains("line 99") && ui.screen().contains("lines back"));
+    assert_eq!(guest.typed(), "");
+    ui.send_keys("<shift-pgdn>");
+    assert!(ui.screen().contains("line 99"), "{}", ui.screen());
+}
+
+#[test]
+fn the_guest_is_told_its_size() {
+    let mut ui = Ui::new(80, 24, some());
+    let guest = shell(&mut ui);
+    let size = |guest: &FakeGuest| guest.size().map(|s| (s.cols, s.rows));
+    assert_eq!(size(&guest), Some((78, 19)));
+    ui.resize(100, 30);
+    ui.wait_for("the size", |_| size(&guest) == Some((98, 25)));
+    ui.send_keys("<ctrl-]>z");
+    ui.wait_for("the whole", |_| size(&guest) == Some((98, 28)));
+    assert!(!ui.screen().contains("banger"), "{}", ui.screen());
+    ui.resize(3, 2);
+    ui.resize(100, 30);
+    assert!(ui.screen().contains("root@web"), "{}", ui.screen());
+}
+
+#[test]
+fn the_detail_shows_the_console_once_the_cursor_rests() {
+    let mut ui = Ui::new(160, 40, some());
+    ui.send_keys("Gl");
+    assert!(ui.no_session());
+    ui.pass(Duration::from_millis(200));
+    let (_, kind, guest) = ui.session();
+    assert_eq!(kind, ConsoleKind::Serial);
+    guest.output("web login: ");
+    ui.wait_until("the console", |screen| screen.contains("web login:"));
+    insta::assert_snapshot!(ui.screen());
+    ui.send_keys("k");
+    ui.send_keys("k");
+    ui.pass(Duration::from_millis(50));
+    assert!(ui.no_session(), "passing over machines attaches to none");
+    ui.send_keys("2");
+    assert!(!ui.screen().contains("web login:"));
+}

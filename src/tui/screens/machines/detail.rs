@@ -1,0 +1,202 @@
+//! One machine closely.
+
+use ratatui::{layout::Rect, style::Style};
+
+use super::{
+    Machines, Tab,
+    table::{glyph, phase_slot},
+};
+use crate::{
+    config::theme::Slot,
+    domain::{BootMark, ByteSize, Phase, VmView},
+    term::Size,
+    tui::{
+        action::Action,
+        layers::{Draw, Hit},
+        pane::draw_terminal,
+        text::{age, millis, width},
+        verbs::ssh_command,
+        widgets::{panel, put, wrap},
+    },
+};
+
+/// The terminal's size within a detail of this size.
+#[must_use]
+pub fn console_size(detail: Rect) -> Size {
+    let inner = console_area(detail);
+    Size { cols: inner.width.max(2), rows: inner.height.max(1) }
+}
+
+/// Within the frame, below the tabs.
+const fn console_area(detail: Rect) -> Rect {
+    Rect {
+        x: detail.x + 1,
+        y: detail.y + 2,
+        width: detail.width.saturating_sub(2),
+        height: detail.height.saturating_sub(3),
+    }
+}
+
+/// A line of the overview: a label (or none), its value, and what the value looks like.
+struct Line {
+    label: &'static str,
+    text: String,
+    style: Style,
+    /// A bar from one column to another, as shares of the whole.
+    bar: Option<(f64, f64)>,
+}
+
+/// The column where values begin.
+const VALUE: u16 = 11;
+
+impl Machines {
+    pub(super) fn draw_detail(&self, area: Rect, cx: &mut Draw<'_>) {
+        let state = cx.state;
+        let Some(vm) = state.selected_vm() else {
+            panel(cx.buf, area, "", cx.theme, self.open);
+            return;
+        };
+        let inner = panel(cx.buf, area, vm.spec.name.as_str(), cx.theme, self.open);
+        let mut x = inner.x + 1;
+        for (tab, name) in [(Tab::Overview, "Overview"), (Tab::Console, "Console")] {
+            let here = tab == self.tab;
+            let slot = if here { Slot::Selection } else { Slot::TextDim };
+            let text = format!(" {name} ");
+            let end = put(cx.buf, x, inner.y, &text, cx.theme.style(slot), inner.width);
+            if !here {
+                cx.hit(Rect::new(x, inner.y, end - x, 1), Hit::Action(Action::TabNext));
+            }
+            x = end + 1;
+        }
+        match self.tab {
+            Tab::Overview => {
+                let below = Rect { y: inner.y + 1, height: inner.height - 1, ..inner };
+                self.draw_overview(below, vm, cx);
+            }
+            Tab::Console => draw_console(console_area(area), vm, cx),
+        }
+    }
+
+    fn draw_overview(&self, area: Rect, vm: &VmView, cx: &mut Draw<'_>) {
+        let columns = usize::from(area.width.saturating_sub(VALUE + 2));
+        let lines = overview(vm, columns, cx);
+        let rows = usize::from(area.height);
+        let top = self.scroll.min(lines.len().saturating_sub(rows));
+        for (row, line) in lines.iter().skip(top).take(rows).enumerate() {
+            let y = area.y + row as u16;
+            let label = cx.theme.style(Slot::FieldLabel);
+            put(cx.buf, area.x + 1, y, line.label, label, VALUE);
+            let x = area.x + 1 + VALUE;
+            let room = area.right().saturating_sub(x);
+            match line.bar {
+                None => {
+                    put(cx.buf, x, y, &line.text, line.style, room);
+                }
+                Some((from, to)) => {
+                    let words = 9;
+                    let bar = room.saturating_sub(words + 1);
+                    let cell = |share: f64| (share * f64::from(bar)) as u16;
+                    let (from, to) = (cell(from), cell(to).max(cell(from) + 1).min(bar));
+                    let full = cx.theme.style(Slot::JobBar);
+                    for column in from..to {
+                        put(cx.buf, x + column, y, "━", full, 1);
+                    }
+                    let end = x + bar + 1;
+                    put(cx.buf, end, y, &line.text, line.style, words);
+                }
+            }
+        }
+    }
+}
+
+fn overview(vm: &VmView, columns: usize, cx: &Draw<'_>) -> Vec<Line> {
+    let now = cx.state.now;
+    let style = |slot| cx.theme.style(slot);
+    let mut lines = Vec::new();
+    let mut add = |label: &'static str, text: &str, slot: Slot| {
+        for (n, part) in wrap(text, columns).into_iter().enumerate() {
+            let label = if n == 0 { label } else { "" };
+            lines.push(Line { label, text: part, style: style(slot), bar: None });
+        }
+    };
+    add("", " ", Slot::Text);
+    let since = age(now.wall.since(vm.since));
+    let state = format!("{} {} for {since}", glyph(vm.phase, now), vm.phase.word());
+    add("State", &state, phase_slot(vm.phase));
+    if let Some(problem) = &vm.problem {
+        add("Problem", &format!("{}: {}", problem.what, problem.why), Slot::StateCrashed);
+        add("", &problem.hint, Slot::Text);
+    }
+    if let Some(exit) = &vm.last_exit
+        && !vm.phase.is_up()
+    {
+        let slot = if exit.reason.is_clean() { Slot::Text } else { Slot::StateCrashed };
+        let ago = age(now.wall.since(exit.at));
+        add("Last exit", &format!("{}, {ago} ago", exit.reason.sentence()), slot);
+    }
+    let next = match vm.phase {
+        Phase::Stopped | Phase::Crashed => "s starts it",
+        Phase::Running => "o opens a shell, c the console",
+        _ => "c opens the console",
+    };
+    add("Next", next, Slot::TextDim);
+    if let Some(command) = ssh_command(vm, cx.state.ssh_key.as_deref()) {
+        add("SSH", &command, Slot::Text);
+    }
+    add("", " ", Slot::Text);
+    let spec = &vm.spec;
+    add("Image", &spec.image, Slot::Text);
+    add("vCPUs", &spec.vcpus.to_string(), Slot::Text);
+    add("Memory", &ByteSize(spec.memory_mib << 20).to_string(), Slot::Text);
+    let size =
+        spec.disk_mib.map_or("the image's size".to_owned(), |mib| ByteSize(mib << 20).to_string());
+    let used = vm.disk_used.map_or(String::new(), |b| format!(", {} used", ByteSize(b)));
+    add("Disk", &format!("{size}{used} ({})", vm.overlay.label()), Slot::Text);
+    if let Some(vmm) = vm.vmm {
+        add("Runs on", vmm.label(), Slot::Text);
+    }
+    add("At login", if spec.restore { "always started" } else { "as it was" }, Slot::Text);
+    add("Made", &format!("{} ago", age(now.wall.since(vm.created))), Slot::Text);
+    boot_lines(vm, style(Slot::TextDim), &mut lines);
+    lines
+}
+
+/// The waterfall of the last boot: what each part took, and where in the whole it lies.
+fn boot_lines(vm: &VmView, style: Style, lines: &mut Vec<Line>) {
+    let Some((_, total)) = vm.boot.0.last() else { return };
+    let whole = (*total).max(1) as f64;
+    let blank = || Line { label: "", text: String::new(), style, bar: None };
+    lines.push(blank());
+    lines.push(Line { label: "Last boot", text: millis(*total), ..blank() });
+    let mut from = 0;
+    for (mark, at) in &vm.boot.0 {
+        let label = match mark {
+            BootMark::Vmm => "  VMM",
+            BootMark::Kernel => "  kernel",
+            BootMark::Init => "  init",
+            BootMark::SwitchRoot => "  root",
+            BootMark::Ssh => "  ssh",
+        };
+        let bar = Some((from as f64 / whole, *at as f64 / whole));
+        let text = format!("{:>8}", millis(at.saturating_sub(from)));
+        lines.push(Line { label, text, style, bar });
+        from = *at;
+    }
+}
+
+fn draw_console(area: Rect, vm: &VmView, cx: &mut Draw<'_>) {
+    if let Some(entry) = cx.state.panes.peek_of(&vm.id)
+        && let Some(pane) = &entry.pane
+    {
+        draw_terminal(cx.buf, area, pane, cx.theme);
+        return;
+    }
+    let text = if vm.phase.is_up() {
+        "attaching …".to_owned()
+    } else {
+        format!("{} is {}; s starts it", vm.spec.name, vm.phase.word())
+    };
+    let x = area.x + area.width.saturating_sub(width(&text) as u16) / 2;
+    let y = area.y + area.height / 2;
+    put(cx.buf, x, y, &text, cx.theme.style(Slot::TextDim), area.right().saturating_sub(x));
+}

@@ -1,0 +1,239 @@
+//! The table of machines and what stands above it. Only the rows that are seen are drawn.
+
+use ratatui::{layout::Rect, style::Style};
+
+use super::{
+    Machines,
+    layout::{Column, columns},
+};
+use crate::{
+    config::theme::Slot,
+    domain::{BundleView, ByteSize, Phase, VmView},
+    tui::{
+        layers::{Draw, Hit},
+        state::{Now, Sort},
+        text::{age, clip, width},
+        widgets::{meter, panel, put, put_right, spinner, wrap},
+    },
+};
+
+/// The sign of a phase: it tells states apart without colours.
+#[must_use]
+pub fn glyph(phase: Phase, now: Now) -> &'static str {
+    match phase {
+        Phase::Running => "●",
+        Phase::Stopped => "○",
+        Phase::Crashed => "✗",
+        Phase::Creating | Phase::Starting | Phase::Booting => spinner(now.mono),
+        Phase::Stopping | Phase::Deleting => spinner(now.mono),
+    }
+}
+
+/// The slot of a phase.
+#[must_use]
+pub const fn phase_slot(phase: Phase) -> Slot {
+    match phase {
+        Phase::Running => Slot::StateRunning,
+        Phase::Stopped => Slot::StateStopped,
+        Phase::Crashed => Slot::StateCrashed,
+        Phase::Creating | Phase::Starting | Phase::Booting => Slot::StateBooting,
+        Phase::Stopping | Phase::Deleting => Slot::StateStopping,
+    }
+}
+
+/// Capacity of the host, and what runs machines on it.
+pub fn header(area: Rect, cx: &mut Draw<'_>) {
+    let state = cx.state;
+    let host = &state.fleet.host;
+    let (text, dim) = (cx.theme.style(Slot::Text), cx.theme.style(Slot::TextDim));
+    if !state.fleet.loaded {
+        put(cx.buf, area.x + 1, area.y, "loading …", dim, area.width);
+        return;
+    }
+    let up = || state.fleet.vms.iter().filter(|vm| vm.phase.is_up());
+    let vcpus: u64 = up().map(|vm| u64::from(vm.spec.vcpus)).sum();
+    let promised: u64 = up().map(|vm| vm.spec.memory_mib << 20).sum();
+    let used = host.memory_total.saturating_sub(host.memory_available);
+    let disk = host.disk_total.saturating_sub(host.disk_available);
+    let gib = |bytes: u64| {
+        let gib = bytes as f64 / f64::from(1 << 30);
+        if gib >= 9.95 || (gib - gib.round()).abs() < 0.05 {
+            format!("{gib:.0}")
+        } else {
+            format!("{gib:.1}")
+        }
+    };
+    let bars = [
+        ("vCPU", vcpus, u64::from(host.cpus), format!("{vcpus} of {}", host.cpus)),
+        ("mem", used, host.memory_total, format!("{}/{} GiB", gib(used), gib(host.memory_total))),
+        ("promised", promised, host.memory_total, format!("{} GiB", gib(promised))),
+        ("disk", disk, host.disk_total, format!("{}/{} GiB", gib(disk), gib(host.disk_total))),
+    ];
+    let share = area.width.saturating_sub(2) / bars.len() as u16;
+    for (index, (label, part, whole, words)) in bars.into_iter().enumerate() {
+        let x = area.x + 1 + share * index as u16;
+        let end = put(cx.buf, x, area.y, label, dim, share) + 1;
+        let room = (x + share).saturating_sub(end);
+        let words = clip(&words, usize::from(room.saturating_sub(1)));
+        let bar = room.saturating_sub(width(&words) as u16 + 2).min(24);
+        let bar = if bar < 3 { 0 } else { bar };
+        meter(cx.buf, Rect::new(end, area.y, bar, 1), part, whole, cx.theme);
+        let from = if bar == 0 { end } else { end + bar + 1 };
+        put(cx.buf, from, area.y, &words, text, room);
+    }
+    let row = Rect { y: area.y + 1, height: 1, x: area.x + 1, width: area.width - 2 };
+    if row.y >= area.bottom() {
+        return;
+    }
+    if let BundleView::Missing { problem } = &host.bundle {
+        let line = format!("✗ {}: {} · {}", problem.what, problem.why, problem.hint);
+        put(cx.buf, row.x, row.y, &line, cx.theme.style(Slot::StateCrashed), row.width);
+        return;
+    }
+    let mut words = Vec::new();
+    if let Some(vmm) = host.vmm {
+        let why = if host.vmm_reason.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", host.vmm_reason)
+        };
+        words.push(format!("{}{why}", vmm.label()));
+    }
+    if let Some(overlay) = host.overlay {
+        words.push(format!("disks: {}", overlay.label()));
+    }
+    let jobs = match state.running_jobs() {
+        0 => String::new(),
+        1 => "1 job running".to_owned(),
+        n => format!("{n} jobs running"),
+    };
+    let right = put_right(cx.buf, row, &jobs, cx.theme.style(Slot::StateBooting));
+    put(cx.buf, row.x, row.y, &words.join(" · "), dim, (right - row.x).saturating_sub(1));
+}
+
+impl Machines {
+    pub(super) fn draw_table(&self, area: Rect, cx: &mut Draw<'_>) {
+        let state = cx.state;
+        let all = state.fleet.vms.len();
+        let mut title = if self.list.len() == all {
+            format!("Machines {all}")
+        } else {
+            format!("Machines {} of {all}", self.list.len())
+        };
+        if !state.marks.is_empty() {
+            title.push_str(&format!(" · {} marked", state.marks.len()));
+        }
+        let filter_at = width(&title) + 4;
+        if self.editing || !self.filter.text.is_empty() {
+            title.push_str(&format!(" · /{}", self.filter.text));
+        }
+        let inner = panel(cx.buf, area, &title, cx.theme, !self.open);
+        if self.editing {
+            let x = area.x + 2 + (filter_at + width(&self.filter.text) + 1) as u16;
+            let x = x.min(area.right().saturating_sub(2));
+            cx.cursor = Some(ratatui::layout::Position::new(x, area.y));
+        }
+        if self.list.is_empty() {
+            self.draw_empty(inner, cx);
+            return;
+        }
+        let columns = columns(inner);
+        self.draw_heads(&columns, cx);
+        let rows = usize::from(inner.height.saturating_sub(1));
+        for row in self.top..(self.top + rows).min(self.list.len()) {
+            let Some(vm) = self.list.get(&state.fleet, row) else { break };
+            let y = inner.y + 1 + (row - self.top) as u16;
+            let line = Rect { y, height: 1, ..inner };
+            if row == self.row {
+                cx.buf.set_style(line, cx.theme.style(Slot::Selection));
+            }
+            cx.hit(line, Hit::Item(row));
+            for (column, place) in &columns {
+                self.draw_cell(*column, Rect { y, ..*place }, vm, row == self.row, cx);
+            }
+        }
+    }
+
+    fn draw_empty(&self, inner: Rect, cx: &mut Draw<'_>) {
+        let text = if !cx.state.fleet.loaded {
+            "loading …".to_owned()
+        } else if self.filter.is_empty() {
+            "No machines yet. n makes one.".to_owned()
+        } else {
+            format!("No machine fits “{}”. Esc takes the filter away.", self.filter.text)
+        };
+        let lines = wrap(&text, usize::from(inner.width.saturating_sub(4)));
+        let top = inner.y + inner.height.saturating_sub(lines.len() as u16) / 2;
+        for (row, line) in lines.iter().enumerate() {
+            let x = inner.x + (inner.width.saturating_sub(width(line) as u16)) / 2;
+            let y = top + row as u16;
+            put(cx.buf, x, y, line, cx.theme.style(Slot::TextDim), inner.right() - x);
+        }
+    }
+
+    fn draw_heads(&self, columns: &[(Column, Rect)], cx: &mut Draw<'_>) {
+        for (column, place) in columns {
+            let sorted = column.sort() == Some(self.sort);
+            let arrow = match (sorted, self.reverse) {
+                (false, _) => "",
+                (true, false) => "▾",
+                (true, true) => "▴",
+            };
+            let text = format!("{}{arrow}", column.head());
+            let shown = sorted && (self.sort != Sort::Name || self.reverse);
+            let slot = if shown { Slot::Title } else { Slot::TextDim };
+            let style = cx.theme.style(slot);
+            put(cx.buf, place.x, place.y, &text, style, place.width.saturating_sub(1));
+            if let Some(sort) = column.sort() {
+                cx.hit(*place, Hit::Column(sort));
+            }
+        }
+    }
+
+    fn draw_cell(&self, column: Column, at: Rect, vm: &VmView, here: bool, cx: &mut Draw<'_>) {
+        let now = cx.state.now;
+        // On the selected row the selection's colours win, whatever the cell's are.
+        let style = |slot: Slot| {
+            if here { cx.theme.style(Slot::Selection) } else { cx.theme.style(slot) }
+        };
+        let (text, style): (String, Style) = match column {
+            Column::Mark => {
+                let marked = cx.state.marks.contains(&vm.id);
+                let sign = if marked { "▌" } else { "" };
+                (sign.to_owned(), style(Slot::Mark))
+            }
+            Column::State => (
+                format!("{} {}", glyph(vm.phase, now), vm.phase.word()),
+                style(phase_slot(vm.phase)),
+            ),
+            Column::Name => (vm.spec.name.to_string(), style(Slot::Text)),
+            Column::Address => (
+                vm.ssh.as_ref().map(|ssh| format!("{}:{}", ssh.host, ssh.port)).unwrap_or_default(),
+                style(Slot::TextDim),
+            ),
+            Column::Image => (vm.spec.image.clone(), style(Slot::Text)),
+            Column::Vcpus => (vm.spec.vcpus.to_string(), style(Slot::Text)),
+            Column::Memory => (ByteSize(vm.spec.memory_mib << 20).to_string(), style(Slot::Text)),
+            Column::Disk => (
+                vm.disk_used.map(|bytes| ByteSize(bytes).to_string()).unwrap_or_default(),
+                style(Slot::Text),
+            ),
+            Column::Uptime if vm.phase == Phase::Running => {
+                (age(now.wall.since(vm.since)), style(Slot::Text))
+            }
+            Column::Uptime => (String::new(), style(Slot::Text)),
+        };
+        let end = put(cx.buf, at.x, at.y, &text, style, at.width.saturating_sub(1));
+        if column == Column::Name && vm.problem.is_some() && end + 2 <= at.right() {
+            put(cx.buf, end + 1, at.y, "!", cx.theme.style(Slot::StateCrashed), 1);
+        }
+        if column == Column::Name
+            && let Some(part) = self.filter.name_part()
+            && let Some(from) = text.find(part)
+        {
+            let x = at.x + from as u16;
+            let width = (part.len() as u16).min(at.right().saturating_sub(x));
+            cx.buf.set_style(Rect::new(x, at.y, width, 1), cx.theme.style(Slot::Match));
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Keys and mouse of the outer terminal on their way to a guest.
+
+use ratatui::{
+    crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind},
+    layout::Position,
+};
+
+use crate::{
+    domain::NoticeLevel,
+    term::{
+        NotSent,
+        encode::{self, Button, Key, Mods, Mouse, MouseKind},
+    },
+    tui::layers::Cx,
+};
+
+/// Sends a key to the pane that is shown.
+pub fn key(event: &KeyEvent, cx: &mut Cx<'_>) {
+    let Some(pane) = cx.state.panes.current().and_then(|entry| entry.pane.as_ref()) else { return };
+    let Some(key) = key_of(event.code) else { return };
+    let modes = pane.with_engine(|engine| {
+        // Who types wants to see what comes of it.
+        engine.scroll_to_bottom();
+        engine.select_none();
+        engine.modes()
+    });
+    let bytes = encode::key(key, mods(event.modifiers), &modes);
+    if !bytes.is_empty() {
+        let sent = pane.send(&bytes);
+        tell(sent, cx);
+    }
+}
+
+/// Sends a mouse event to the pane that is shown, if its guest asked for it and Shift does not
+/// keep it here; `at` is in the pane's cells.
+pub fn mouse(event: &MouseEvent, at: Position, cx: &mut Cx<'_>) -> bool {
+    if event.modifiers.contains(KeyModifiers::SHIFT) {
+        return false;
+    }
+    let Some(pane) = cx.state.panes.current().and_then(|entry| entry.pane.as_ref()) else {
+        return false;
+    };
+    let button = |button| match button {
+        MouseButton::Left => Button::Left,
+        MouseButton::Middle => Button::Middle,
+        MouseButton::Right => Button::Right,
+    };
+    let kind = match event.kind {
+        MouseEventKind::Down(b) => MouseKind::Press(button(b)),
+        MouseEventKind::Up(b) => MouseKind::Release(button(b)),
+        MouseEventKind::Drag(b) => MouseKind::Drag(button(b)),
+        MouseEventKind::Moved => MouseKind::Move,
+        MouseEventKind::ScrollUp => MouseKind::WheelUp,
+        MouseEventKind::ScrollDown => MouseKind::WheelDown,
+        MouseEventKind::ScrollLeft => MouseKind::WheelLeft,
+        MouseEventKind::ScrollRight => MouseKind::WheelRight,
+    };
+    let modes = pane.with_engine(|engine| engine.modes());
+    let size = pane.with_engine(|engine| engine.size());
+    let (x, y) = (at.x.min(size.cols - 1), at.y.min(size.rows - 1));
+    let event = Mouse { kind, x, y, mods: mods(event.modifiers) };
+    let Some(bytes) = encode::mouse(event, &modes) else { return false };
+    let sent = pane.send(&bytes);
+    tell(sent, cx);
+    true
+}
+
+/// Says what was not sent.
+pub fn tell(sent: Result<(), NotSent>, cx: &mut Cx<'_>) {
+    if let Err(why) = sent {
+        cx.toast(NoticeLevel::Warning, why.to_string(), "");
+    }
+}
+
+const fn mods(mods: KeyModifiers) -> Mods {
+    Mods {
+        shift: mods.contains(KeyModifiers::SHIFT),
+        alt: mods.contains(KeyModifiers::ALT),
+        ctrl: mods.contains(KeyModifiers::CONTROL),
+    }
+}
+
+const fn key_of(code: KeyCode) -> Option<Key> {
+    Some(match code {
+        KeyCode::Char(c) => Key::Char(c),
+        KeyCode::Enter => Key::Enter,
+        KeyCode::Tab => Key::Tab,
+        KeyCode::BackTab => Key::BackTab,
+        KeyCode::Backspace => Key::Backspace,
+        KeyCode::Esc => Key::Esc,
+        KeyCode::Up => Key::Up,
+        KeyCode::Down => Key::Down,
+        KeyCode::Left => Key::Left,
+        KeyCode::Right => Key::Right,
+        KeyCode::Home => Key::Home,
+        KeyCode::End => Key::End,
+        KeyCode::PageUp => Key::PageUp,
+        KeyCode::PageDown => Key::PageDown,
+        KeyCode::Insert => Key::Insert,
+        KeyCode::Delete => Key::Delete,
+        KeyCode::F(n) => Key::F(n),
+        _ => return None,
+    })
+}

@@ -1,0 +1,430 @@
+//! Consoles and shells, one at a time, as tabs.
+//!
+//! The pane with the keyboard gets every key but the escape chord and what scrolls it.
+
+mod input;
+
+use ratatui::{
+    crossterm::event::{MouseButton, MouseEvent, MouseEventKind},
+    layout::{Position, Rect},
+};
+
+use crate::{
+    config::theme::Slot,
+    domain::{NoticeLevel, Phase, VmView},
+    supervisor::ConsoleKind,
+    term::{PaneState, Select, Size, encode},
+    tui::{
+        action::{Action, Context},
+        chrome,
+        effect::Effect,
+        event::{Handled, LayerEvent},
+        layers::{Cx, Draw, Hit, Layer},
+        pane::{PaneId, draw_terminal},
+        popups::confirm::{Confirm, Then},
+        state::{Screen, State},
+        text::width,
+        widgets::{panel, put, put_right, wrap},
+    },
+};
+
+/// Lines the wheel scrolls by.
+const WHEEL: i32 = 3;
+
+/// The screen.
+#[derive(Debug, Default)]
+pub struct PanesScreen {
+    /// The pane in which the mouse is selecting.
+    selecting: Option<PaneId>,
+}
+
+/// The place of the terminal within the screen's area.
+fn terminal_area(area: Rect, zoomed: bool) -> Rect {
+    let tabs = u16::from(!zoomed);
+    Rect {
+        x: area.x + 1,
+        y: area.y + 1 + tabs,
+        width: area.width.saturating_sub(2),
+        height: area.height.saturating_sub(2 + tabs),
+    }
+}
+
+/// The terminal's size when the outer terminal has this one.
+#[must_use]
+pub fn terminal_size(size: (u16, u16), zoomed: bool) -> Size {
+    let area = Rect::new(0, 0, size.0, size.1);
+    let body = if zoomed || size.1 < 2 { area } else { chrome::body(area) };
+    let inner = terminal_area(body, zoomed);
+    Size { cols: inner.width.max(2), rows: inner.height.max(1) }
+}
+
+/// Opens a console or a shell of a machine and goes there.
+///
+/// A shell of a machine that still boots is its serial console first, and the shell takes its
+/// place once SSH answers: the wait is watched, a boot that fails is seen failing, and no dead
+/// tab stays behind.
+pub fn open(vm: &VmView, kind: ConsoleKind, cx: &mut Cx<'_>) {
+    let boots = kind == ConsoleKind::Ssh && vm.phase != Phase::Running;
+    let kind = if boots { ConsoleKind::Serial } else { kind };
+    let size = terminal_size(cx.state.size, cx.state.panes.zoom);
+    cx.state.panes.shown(Screen::Panes, size);
+    if let Some(effect) = cx.state.panes.open(vm, kind, boots) {
+        cx.effect(effect);
+    } else if boots && let Some(entry) = cx.state.panes.current_mut() {
+        entry.then_shell = true;
+    }
+    // While it boots there is nothing to type at; the keyboard comes with the shell.
+    cx.state.panes.typing = !boots;
+    cx.go(Screen::Panes);
+}
+
+/// Opens what the user waits for, now that the picture has changed. `busy` is whether a popup is
+/// open: then nobody is taken elsewhere.
+pub fn follow_fleet(busy: bool, cx: &mut Cx<'_>) {
+    let fleet = cx.state.fleet.clone();
+    let awaited = std::mem::take(&mut cx.state.panes.awaited);
+    for wish in awaited {
+        let vm = fleet.vms.iter().find(|vm| vm.spec.name == wish.name);
+        let over = fleet.jobs.iter().any(|job| job.id == wish.job && job.state.is_over());
+        match vm {
+            Some(vm) if vm.phase.is_up() => {
+                if busy || cx.state.panes.typing || cx.state.screen == Screen::Panes {
+                    let text = format!("{} is starting", vm.spec.name);
+                    cx.toast(NoticeLevel::Info, text, "o on it opens a shell");
+                } else {
+                    cx.state.selected = Some(vm.id.clone());
+                    open(vm, ConsoleKind::Ssh, cx);
+                }
+            }
+            // It was made but is not up: it failed, which the job says.
+            _ if over => {}
+            _ => cx.state.panes.awaited.push(wish),
+        }
+    }
+    let shown = cx.state.panes.current().map(|entry| entry.id);
+    let mut ready = None;
+    for entry in cx.state.panes.list_mut().iter_mut().filter(|entry| entry.then_shell) {
+        let Some(vm) = fleet.vms.iter().find(|vm| vm.id == entry.vm) else { continue };
+        match vm.phase {
+            Phase::Running => {
+                entry.then_shell = false;
+                entry.kind = ConsoleKind::Ssh;
+                let (pane, vm) = (entry.id, entry.vm.clone());
+                ready = ready.or((shown == Some(pane)).then_some(pane));
+                cx.effects.push(Effect::OpenPane { pane, vm, kind: ConsoleKind::Ssh });
+            }
+            // It will not get there; what it said stays to be read.
+            Phase::Stopped | Phase::Crashed | Phase::Stopping | Phase::Deleting => {
+                entry.then_shell = false;
+            }
+            Phase::Creating | Phase::Starting | Phase::Booting => {}
+        }
+    }
+    if ready.is_some() && !busy && cx.state.screen == Screen::Panes {
+        cx.state.panes.typing = true;
+    }
+}
+
+/// Looks after what panes report; true if one that is shown has changed.
+pub fn follow_panes(cx: &mut Cx<'_>) -> bool {
+    let mut denied = Vec::new();
+    let mut copied = Vec::new();
+    let mut noticed = false;
+    for (entry, pane) in cx.state.panes.terminals() {
+        if pane.take_noticed() {
+            noticed = true;
+            let news = pane.take_news();
+            copied.extend(news.clipboard);
+            if news.clipboard_denied {
+                denied.push(entry.name.clone());
+            }
+        }
+    }
+    for text in copied {
+        cx.effect(Effect::Copy(text));
+    }
+    for name in denied {
+        cx.toast(
+            NoticeLevel::Warning,
+            format!("{name} wanted to write to the clipboard and may not"),
+            "guest_clipboard = true in config.toml allows it",
+        );
+    }
+    if !cx.state.panes.current().is_some_and(super::super::pane::Entry::is_alive) {
+        cx.state.panes.typing = false;
+    }
+    let dirty = cx.state.panes.take_dirty(cx.state.screen);
+    dirty || noticed
+}
+
+impl PanesScreen {
+    fn action(&mut self, action: Action, cx: &mut Cx<'_>) -> Handled {
+        let panes = &mut cx.state.panes;
+        match action {
+            Action::PaneFocus => {
+                panes.typing = true;
+                if let Some(entry) = panes.current_mut() {
+                    // Who types at the console wants the console.
+                    entry.then_shell = false;
+                }
+            }
+            Action::PaneLeave => panes.typing = false,
+            Action::PaneSendEscape => {
+                panes.typing = true;
+                let key = cx.state.keys.escape().event();
+                input::key(&key, cx);
+            }
+            Action::PaneZoom => panes.zoom = !panes.zoom,
+            Action::PaneClose => panes.close_current(),
+            Action::PaneReopen => {
+                if let Some(entry) = panes.current() {
+                    let (pane, vm, kind) = (entry.id, entry.vm.clone(), entry.kind);
+                    panes.typing = true;
+                    cx.effect(Effect::OpenPane { pane, vm, kind });
+                }
+            }
+            Action::PaneScrollUp => scroll(1, cx),
+            Action::PaneScrollDown => scroll(-1, cx),
+            Action::TabNext => panes.step(1),
+            Action::TabPrev => panes.step(-1),
+            Action::Back if panes.zoom => panes.zoom = false,
+            _ => return Handled::Ignored,
+        }
+        Handled::Consumed
+    }
+
+    fn mouse(&mut self, mouse: &MouseEvent, hit: Option<Hit>, cx: &mut Cx<'_>) -> Handled {
+        let (id, origin) = match hit {
+            Some(Hit::PaneTab(id)) if matches!(mouse.kind, MouseEventKind::Down(_)) => {
+                cx.state.panes.show_id(id);
+                return Handled::Consumed;
+            }
+            Some(Hit::Terminal(id, origin)) => (id, origin),
+            _ => return Handled::Ignored,
+        };
+        let at = Position::new(
+            mouse.column.saturating_sub(origin.x),
+            mouse.row.saturating_sub(origin.y),
+        );
+        if cx.state.panes.typing && input::mouse(mouse, at, cx) {
+            return Handled::Consumed;
+        }
+        let Some(entry) = cx.state.panes.get(id) else { return Handled::Ignored };
+        let (alive, typing) = (entry.is_alive(), cx.state.panes.typing);
+        let Some(pane) = &entry.pane else { return Handled::Ignored };
+        match mouse.kind {
+            MouseEventKind::ScrollUp | MouseEventKind::ScrollDown => {
+                let up = mouse.kind == MouseEventKind::ScrollUp;
+                let modes = pane.with_engine(|engine| engine.modes());
+                let keys = encode::wheel_keys(up, WHEEL as usize, &modes);
+                if typing && !keys.is_empty() {
+                    let sent = pane.send(&keys);
+                    input::tell(sent, cx);
+                } else {
+                    pane.with_engine(|engine| engine.scroll(if up { WHEEL } else { -WHEEL }));
+                }
+            }
+            MouseEventKind::Down(MouseButton::Left) => {
+                pane.with_engine(|engine| engine.select(at.x, at.y, Select::Cells));
+                self.selecting = Some(id);
+                if alive {
+                    cx.state.panes.typing = true;
+                }
+            }
+            MouseEventKind::Drag(MouseButton::Left) if self.selecting == Some(id) => {
+                pane.with_engine(|engine| {
+                    let size = engine.size();
+                    engine.select_to(at.x.min(size.cols - 1), at.y.min(size.rows - 1));
+                });
+            }
+            MouseEventKind::Up(MouseButton::Left) if self.selecting == Some(id) => {
+                self.selecting = None;
+                if let Some(text) = pane.with_engine(|engine| engine.selected_text()) {
+                    let count = text.chars().count();
+                    cx.toast(NoticeLevel::Info, format!("copied {count} characters"), "");
+                    cx.effect(Effect::Copy(text));
+                } else {
+                    pane.with_engine(|engine| engine.select_none());
+                }
+            }
+            _ => return Handled::Ignored,
+        }
+        Handled::Consumed
+    }
+
+    /// A paste: several lines at once into a guest that cannot tell them from typed ones would
+    /// be run as they come, so that is asked first.
+    fn paste(text: &str, cx: &mut Cx<'_>) -> Handled {
+        if !cx.state.panes.typing {
+            let keys = "Enter gives the pane the keyboard";
+            cx.toast(NoticeLevel::Info, "nothing was pasted: no pane has the keyboard", keys);
+            return Handled::Consumed;
+        }
+        let Some(entry) = cx.state.panes.current() else { return Handled::Ignored };
+        let Some(pane) = &entry.pane else { return Handled::Ignored };
+        let (id, name) = (entry.id, entry.name.clone());
+        let lines = text.trim_end_matches(['\n', '\r']).lines().count();
+        let bracketed = pane.with_engine(|engine| engine.modes()).bracketed_paste;
+        if lines > 1 && !bracketed {
+            let title = format!("Paste {lines} lines into {name}?");
+            let effect = "It takes a paste as typed: each line is run at once.";
+            let then = Then::Paste(id, text.to_owned());
+            cx.push(Box::new(Confirm::new(title, vec![effect.to_owned()], "Paste", then)));
+        } else if let Err(why) = cx.state.panes.paste(id, text) {
+            cx.toast(NoticeLevel::Warning, why, "");
+        }
+        Handled::Consumed
+    }
+}
+
+fn scroll(pages: i32, cx: &mut Cx<'_>) {
+    if let Some(pane) = cx.state.panes.current().and_then(|entry| entry.pane.as_ref()) {
+        pane.with_engine(|engine| {
+            let page = i32::from(engine.size().rows).max(2) - 1;
+            engine.scroll(pages * page);
+        });
+    }
+}
+
+impl Layer for PanesScreen {
+    fn title(&self) -> &'static str {
+        "Panes"
+    }
+
+    fn contexts(&self, state: &State) -> &'static [Context] {
+        if self.takes_all_keys(state) {
+            &[Context::Terminal]
+        } else {
+            &[Context::Panes, Context::Global]
+        }
+    }
+
+    fn takes_all_keys(&self, state: &State) -> bool {
+        state.panes.typing && state.panes.current().is_some_and(super::super::pane::Entry::is_alive)
+    }
+
+    fn handle_event(&mut self, event: &LayerEvent<'_>, cx: &mut Cx<'_>) -> Handled {
+        let handled = match event {
+            LayerEvent::Action(action) => self.action(*action, cx),
+            LayerEvent::Key(key) if self.takes_all_keys(cx.state) => {
+                input::key(key, cx);
+                Handled::Consumed
+            }
+            LayerEvent::Paste(text) => Self::paste(text, cx),
+            LayerEvent::Mouse(mouse, hit) => self.mouse(mouse, *hit, cx),
+            _ => Handled::Ignored,
+        };
+        let size = terminal_size(cx.state.size, cx.state.panes.zoom);
+        cx.state.panes.shown(cx.state.screen, size);
+        handled
+    }
+
+    fn draw(&self, area: Rect, cx: &mut Draw<'_>) {
+        let state = cx.state;
+        let zoomed = state.is_zoomed();
+        let Some(entry) = state.panes.current() else {
+            let inner = panel(cx.buf, area, "Panes", cx.theme, false);
+            let text = "No pane is open. On a machine, o opens a shell and c its console.";
+            let lines = wrap(text, usize::from(inner.width.saturating_sub(4)));
+            for (row, line) in lines.iter().enumerate() {
+                let x = inner.x + inner.width.saturating_sub(width(line) as u16) / 2;
+                let y = inner.y + inner.height / 2 + row as u16;
+                put(cx.buf, x, y, line, cx.theme.style(Slot::TextDim), inner.right() - x);
+            }
+            return;
+        };
+        let frame = if zoomed { area } else { tabs(area, cx) };
+        let typing = self.takes_all_keys(state);
+        let escape = state.keys.escape();
+        let mut title = entry.label();
+        if let Some(pane) = &entry.pane {
+            let of_guest = pane.title();
+            if !of_guest.is_empty() {
+                title.push_str(&format!(" · {of_guest}"));
+            }
+        }
+        panel(cx.buf, frame, &title, cx.theme, typing);
+        let place = terminal_area(area, zoomed);
+        let (note, slot) = self.note(typing, &escape.to_string(), cx.state);
+        let row = Rect { y: frame.bottom() - 1, height: 1, width: frame.width - 2, ..frame };
+        put_right(cx.buf, row, &format!(" {note} "), cx.theme.style(slot));
+        let Some(pane) = &entry.pane else { return };
+        let cursor = draw_terminal(cx.buf, place, pane, cx.theme);
+        if typing {
+            cx.cursor = cursor;
+        }
+        let up = pane.with_engine(|engine| engine.offset());
+        if up > 0 {
+            let row = Rect { height: 1, width: frame.width - 2, ..frame };
+            let text = format!(" {up} lines back ");
+            put_right(cx.buf, row, &text, cx.theme.style(Slot::KeyHint));
+        }
+        cx.hit(place, Hit::Terminal(entry.id, place.as_position()));
+        end_note(place, &pane.state(), cx);
+    }
+}
+
+impl PanesScreen {
+    /// What the lower border says.
+    fn note(&self, typing: bool, escape: &str, state: &State) -> (String, Slot) {
+        let entry = state.panes.current();
+        match entry {
+            _ if typing => (format!("{escape} leaves · twice sends it"), Slot::KeyHint),
+            Some(entry) if !entry.is_alive() => {
+                ("r connects again · w closes".to_owned(), Slot::KeyHint)
+            }
+            Some(entry) if entry.then_shell => {
+                ("booting; the shell opens by itself".to_owned(), Slot::StateBooting)
+            }
+            _ => ("Enter gives it the keyboard".to_owned(), Slot::KeyHint),
+        }
+    }
+}
+
+/// The line of tabs; returns what is below.
+fn tabs(area: Rect, cx: &mut Draw<'_>) -> Rect {
+    let state = cx.state;
+    let mut x = area.x + 1;
+    let current = state.panes.current().map(|entry| entry.id);
+    for entry in state.panes.list() {
+        let here = current == Some(entry.id);
+        let sign = if entry.is_alive() { "" } else { "✗ " };
+        let slot = if here { Slot::Selection } else { Slot::TextDim };
+        let text = format!(" {sign}{} ", entry.label());
+        let room = area.right().saturating_sub(x);
+        let end = put(cx.buf, x, area.y, &text, cx.theme.style(slot), room);
+        cx.hit(Rect::new(x, area.y, end - x, 1), Hit::PaneTab(entry.id));
+        x = end + 1;
+    }
+    Rect { y: area.y + 1, height: area.height - 1, ..area }
+}
+
+/// Says over the terminal why there is no session.
+fn end_note(area: Rect, state: &PaneState, cx: &mut Draw<'_>) {
+    let lines = match state {
+        PaneState::Opening => vec![("connecting …".to_owned(), Slot::TextDim)],
+        PaneState::Live => return,
+        PaneState::Ended(why) if why.is_empty() => {
+            vec![("the session has ended".to_owned(), Slot::ToastWarning)]
+        }
+        PaneState::Ended(why) => vec![(why.clone(), Slot::ToastWarning)],
+        PaneState::Failed(problem) => vec![
+            (format!("{}: {}", problem.what, problem.why), Slot::StateCrashed),
+            (problem.hint.clone(), Slot::Text),
+        ],
+    };
+    let room = usize::from(area.width.saturating_sub(4));
+    let mut rows: Vec<(String, Slot)> = Vec::new();
+    for (text, slot) in lines {
+        rows.extend(wrap(&text, room).into_iter().map(|line| (line, slot)));
+    }
+    let height = (rows.len() as u16).min(area.height);
+    let top = area.bottom() - height;
+    for (row, (line, slot)) in rows.iter().take(usize::from(height)).enumerate() {
+        let y = top + row as u16;
+        let style = cx.theme.style(Slot::Text).patch(cx.theme.style(*slot));
+        let blank = " ".repeat(usize::from(area.width));
+        cx.buf.set_stringn(area.x, y, &blank, usize::from(area.width), style);
+        put(cx.buf, area.x + 1, y, line, style, area.width.saturating_sub(1));
+    }
+}

@@ -1,0 +1,138 @@
+//! The verbs on machines, whichever way they were asked for.
+
+use std::{path::Path, sync::Arc};
+
+use super::{
+    action::Action,
+    available::verb_of,
+    layers::Cx,
+    popups::{
+        confirm::{Confirm, Then},
+        prompt::Prompt,
+    },
+    text::clean,
+};
+use crate::{
+    domain::{CommandBody, NoticeLevel, VmView},
+    supervisor::ConsoleKind,
+};
+
+/// Does `action` to the targets, or asks first. False if it is no verb on machines.
+pub fn run(action: Action, cx: &mut Cx<'_>) -> bool {
+    match action {
+        Action::VmStart => {
+            for vm in able(action, cx) {
+                cx.command(CommandBody::Start(vm.id.clone()));
+            }
+            cx.state.marks.clear();
+        }
+        Action::VmStop | Action::VmKill | Action::VmRestart => ask(action, cx),
+        Action::VmDelete => ask_to_delete(cx),
+        Action::VmRename => {
+            if let Some(vm) = cx.state.targets().first() {
+                cx.push(Box::new(Prompt::rename(vm)));
+            }
+        }
+        Action::VmShell | Action::VmConsole => {
+            if let Some(vm) = cx.state.targets().first() {
+                let kind = match action {
+                    Action::VmShell => ConsoleKind::Ssh,
+                    _ => ConsoleKind::Serial,
+                };
+                super::screens::panes::open(vm, kind, cx);
+            }
+        }
+        Action::CopySsh => {
+            if let Some(vm) = cx.state.targets().first()
+                && let Some(command) = ssh_command(vm, cx.state.ssh_key.as_deref())
+            {
+                cx.toast(NoticeLevel::Info, format!("copied: {command}"), "");
+                cx.effect(super::effect::Effect::Copy(command));
+            }
+        }
+        _ => return false,
+    }
+    true
+}
+
+/// The targets a verb is possible for.
+fn able(action: Action, cx: &Cx<'_>) -> Vec<Arc<VmView>> {
+    let targets = cx.state.targets();
+    targets.into_iter().filter(|vm| verb_of(vm, action).is_none()).collect()
+}
+
+/// `web`, or `web, db and 3 more`.
+fn names(vms: &[Arc<VmView>]) -> String {
+    let name = |vm: &VmView| vm.spec.name.to_string();
+    match vms {
+        [] => String::new(),
+        [one] => name(one),
+        [a, b] => format!("{} and {}", name(a), name(b)),
+        [a, b, c] => format!("{}, {} and {}", name(a), name(b), name(c)),
+        [a, b, rest @ ..] => format!("{}, {} and {} more", name(a), name(b), rest.len()),
+    }
+}
+
+fn ask(action: Action, cx: &mut Cx<'_>) {
+    let vms = able(action, cx);
+    let all = cx.state.targets().len();
+    let (verb, effect) = match action {
+        Action::VmKill => ("Kill", "At once: what the guest has not written to its disk is lost."),
+        Action::VmRestart => ("Restart", "The guest is asked to shut down; then it starts again."),
+        _ => ("Stop", "The guest is asked to shut down; its disk stays as it is."),
+    };
+    let mut lines = vec![effect.to_owned()];
+    if vms.len() < all {
+        lines.push(format!("{} of the {all} marked cannot and are left alone.", all - vms.len()));
+    }
+    let commands = vms
+        .iter()
+        .map(|vm| match action {
+            Action::VmKill => CommandBody::Kill(vm.id.clone()),
+            Action::VmRestart => CommandBody::Restart(vm.id.clone()),
+            _ => CommandBody::Stop(vm.id.clone()),
+        })
+        .collect();
+    let question = format!("{verb} {}?", names(&vms));
+    cx.push(Box::new(Confirm::new(question, lines, verb, Then::Commands(commands))));
+}
+
+fn ask_to_delete(cx: &mut Cx<'_>) {
+    let vms = able(Action::VmDelete, cx);
+    let expect = match vms.as_slice() {
+        [one] => one.spec.name.to_string(),
+        many => format!("delete {}", many.len()),
+    };
+    let mut lines = vec!["Its disk and its records are removed. This cannot be undone.".to_owned()];
+    if vms.len() > 1 {
+        lines[0] = "Their disks and records are removed. This cannot be undone.".to_owned();
+    }
+    let all = cx.state.targets().len();
+    if vms.len() < all {
+        lines.push(format!("{} of the {all} marked run and are left alone.", all - vms.len()));
+    }
+    let commands = vms.iter().map(|vm| CommandBody::Delete(vm.id.clone())).collect();
+    let title = format!("Delete {}?", names(&vms));
+    cx.push(Box::new(Prompt::type_to_delete(title, lines, expect, commands)));
+}
+
+/// How a user reaches the machine from any shell, with the key that banger made.
+#[must_use]
+pub fn ssh_command(vm: &VmView, key: Option<&Path>) -> Option<String> {
+    let ssh = vm.ssh.as_ref()?;
+    let host = clean(&ssh.host, 255);
+    let port = if ssh.port == 22 { String::new() } else { format!(" -p {}", ssh.port) };
+    let key = key.map_or_else(String::new, |key| format!(" -i {}", quoted(key)));
+    Some(format!("ssh{key}{port} root@{host}"))
+}
+
+/// As a shell wants it.
+fn quoted(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@".contains(c);
+    if text.chars().all(plain) {
+        text.into_owned()
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
+}
