@@ -15,6 +15,15 @@ pub enum VmmKind {
 }
 
 impl VmmKind {
+    /// The word in configurations, options and stores: `qemu-kvm`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::QemuKvm => "qemu-kvm",
+            Self::QemuTcg => "qemu-tcg",
+        }
+    }
+
     /// As shown to the user: `QEMU/KVM`.
     #[must_use]
     pub const fn label(self) -> &'static str {

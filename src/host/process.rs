@@ -2,11 +2,12 @@
 //! one that outlives us or one that does not.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     io,
     os::{
         fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
-        unix::process::CommandExt,
+        unix::{ffi::OsStrExt, fs::MetadataExt, process::CommandExt},
     },
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Mutex, OnceLock, PoisonError},
@@ -95,6 +96,30 @@ impl ProcessRef {
         // Only now: what the descriptor refers to cannot change any more.
         Ok(self.alive().then_some(pidfd))
     }
+}
+
+/// Our user's processes one of whose arguments ends in `end`.
+///
+/// # Errors
+/// If `/proc` cannot be read.
+pub fn with_argument(end: &OsStr) -> io::Result<Vec<ProcessRef>> {
+    let me = nix::unistd::geteuid().as_raw();
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")?.flatten() {
+        let name = entry.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        // Any of these fails if the process ends meanwhile.
+        let ours = entry.metadata().is_ok_and(|meta| meta.uid() == me);
+        if !ours || pid == std::process::id() {
+            continue;
+        }
+        let Ok(process) = ProcessRef::of(pid) else { continue };
+        let arguments = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        if arguments.split(|b| *b == 0).any(|one| one.ends_with(end.as_bytes())) {
+            found.push(process);
+        }
+    }
+    Ok(found)
 }
 
 /// Waits until a process, of ours or not, is gone; false if it is still there after `patience`.

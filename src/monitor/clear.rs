@@ -1,0 +1,83 @@
+//! Clearing up from the ledger: what a monitor does at its end, and whoever finds one dead.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    domain::VmId,
+    host::process::{self, ProcessRef, Signal},
+    store::{LedgerEntry, LedgerKind, Store},
+};
+
+/// How long a VMM may take to be gone after SIGKILL. A process in uninterruptible sleep (a disk
+/// that hangs) takes as long as it likes; the entry then stays for the next try.
+const KILL_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How the ledger finds a VMM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VmmDetail {
+    /// The process, once it is known.
+    pub process: Option<ProcessRef>,
+    /// Its control socket's path, which is one of its arguments: finds it if its monitor died
+    /// between starting it and writing down who it is.
+    pub socket: PathBuf,
+}
+
+/// Undoes every entry of the VM, newest first, and strikes out what is gone. An error does not
+/// stop the rest. The caller holds the VM's lock.
+///
+/// Returns one line for each thing that is still there.
+pub fn clear(store: &Store, vm: &VmId) -> Vec<String> {
+    let entries = match store.entries(vm) {
+        Ok(entries) => entries,
+        Err(problem) => return vec![problem.to_string()],
+    };
+    let mut left = Vec::new();
+    for entry in entries.iter().rev() {
+        let undone = undo(entry)
+            .map_err(|e| format!("{} {}: {e}", entry.kind, entry.key))
+            .and_then(|()| store.clear(entry.id).map_err(|e| e.to_string()));
+        if let Err(line) = undone {
+            left.push(line);
+        }
+    }
+    left
+}
+
+fn undo(entry: &LedgerEntry) -> io::Result<()> {
+    let path = Path::new(&entry.key);
+    match entry.kind {
+        LedgerKind::Process => end(&serde_json::from_value(entry.detail.clone())?),
+        LedgerKind::Socket | LedgerKind::File => gone_is_fine(fs::remove_file(path)),
+        LedgerKind::Directory => gone_is_fine(fs::remove_dir_all(path)),
+        // It goes with the VMM that holds it.
+        LedgerKind::PortForward => Ok(()),
+    }
+}
+
+fn end(vmm: &VmmDetail) -> io::Result<()> {
+    let found = match vmm.process {
+        Some(process) => vec![process],
+        None => process::with_argument(vmm.socket.as_os_str())?,
+    };
+    for process in found {
+        process.signal(Signal::SIGKILL)?;
+        if !process::wait_gone(process, KILL_PATIENCE)? {
+            let pid = process.pid;
+            return Err(io::Error::other(format!("process {pid} does not end after SIGKILL")));
+        }
+    }
+    Ok(())
+}
+
+fn gone_is_fine(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}

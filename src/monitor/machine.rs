@@ -1,0 +1,179 @@
+//! The VM's life under its monitor: launch, boot, reboot, stop.
+
+use std::os::fd::OwnedFd;
+
+use tokio::sync::{mpsc, watch};
+
+use super::clock::Clock;
+use crate::{
+    domain::{
+        BootMark, BootTimes, ExitReason, Method, MonitorPhase, MonitorStatus, SshEndpoint,
+        StopLadder,
+    },
+    guest::markers::Marker,
+    vmm::{Backend, Machine, MachineEvent, MachineExit, MachineSpec, VmmError, ladder},
+};
+
+/// Tries to find a free port before giving up. A port is lost to another process only between
+/// choosing and using it, a few milliseconds.
+const PORT_TRIES: u32 = 5;
+
+/// What a launch needs of the host. Asked again for each try and for each reboot.
+pub trait Stage: Send {
+    /// Notes what is about to be made, and says what to launch and where SSH will answer.
+    ///
+    /// # Errors
+    /// Why the VM cannot start, in one line.
+    fn set(&mut self) -> Result<(MachineSpec, SshEndpoint), String>;
+
+    /// Notes who the VMM is, now that it runs.
+    fn launched(&mut self, pid: u32);
+}
+
+/// A VM under its monitor.
+pub struct Life<'a> {
+    /// What runs it.
+    pub backend: &'a dyn Backend,
+    /// The guest's end of the console, kept open so that a reboot finds it.
+    pub console: OwnedFd,
+    /// What the guest's console says of it.
+    pub markers: mpsc::Receiver<Marker>,
+    /// Ladders to climb.
+    pub stops: mpsc::Receiver<StopLadder>,
+    /// What everyone may know.
+    pub status: &'a watch::Sender<MonitorStatus>,
+    /// The time.
+    pub clock: Clock,
+}
+
+impl Life<'_> {
+    /// Runs the VM until it is off for good, and says why it is.
+    pub async fn run(&mut self, stage: &mut dyn Stage) -> ExitReason {
+        loop {
+            let mut machine = match self.launch(stage).await {
+                Ok(machine) => machine,
+                Err(why) => return ExitReason::StartFailed { why },
+            };
+            if let Some(reason) = self.attend(machine.as_mut()).await {
+                return reason;
+            }
+            tracing::info!("the guest asked for a reboot");
+        }
+    }
+
+    async fn launch(&mut self, stage: &mut dyn Stage) -> Result<Box<dyn Machine>, String> {
+        let mut tries = 0;
+        loop {
+            let (spec, ssh) = stage.set()?;
+            self.status.send_modify(|s| {
+                s.ssh = Some(ssh);
+                s.vmm_pid = None;
+                s.boot = BootTimes::default();
+            });
+            self.enter(MonitorPhase::Preparing);
+            let console = self.console.try_clone().map_err(|e| format!("the console: {e}"))?;
+            match self.backend.launch(&spec, console).await {
+                Ok(machine) => {
+                    stage.launched(machine.pid());
+                    self.status.send_modify(|s| s.vmm_pid = Some(machine.pid()));
+                    self.enter(MonitorPhase::Booting);
+                    self.mark(BootMark::Vmm);
+                    return Ok(machine);
+                }
+                Err(VmmError::PortTaken(port)) if tries < PORT_TRIES => {
+                    tracing::info!(port, "the port was taken meanwhile; choosing another");
+                    tries += 1;
+                }
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+    }
+
+    /// Until the VMM is gone: the reason if the VM is off, nothing if it is to start again.
+    async fn attend(&mut self, machine: &mut dyn Machine) -> Option<ExitReason> {
+        let mut panicked = false;
+        let mut halted = None;
+        loop {
+            tokio::select! {
+                MachineEvent::Exited(exit) = machine.next_event() => {
+                    tracing::info!(?exit, "the VMM is gone");
+                    return match exit {
+                        _ if panicked => Some(ExitReason::GuestPanic),
+                        MachineExit::GuestReboot => None,
+                        _ => Some(halted.map_or_else(
+                            || exit.reason(),
+                            |why| ExitReason::StartFailed { why },
+                        )),
+                    };
+                }
+                Some(marker) = self.markers.recv() => match marker {
+                    Marker::KernelPanic => panicked = true,
+                    Marker::Halted { reason } => halted = Some(reason),
+                    marker => self.observe(&marker),
+                },
+                Some(ladder) = self.stops.recv() => {
+                    return Some(self.stop(machine, ladder).await);
+                }
+            }
+        }
+    }
+
+    fn observe(&self, marker: &Marker) {
+        match marker {
+            Marker::Init => self.mark(BootMark::Init),
+            Marker::SwitchRoot => self.mark(BootMark::SwitchRoot),
+            Marker::SshReady { .. } => {
+                self.mark(BootMark::Ssh);
+                self.enter(MonitorPhase::Ready);
+            }
+            Marker::KernelPanic | Marker::Halted { .. } | Marker::PowerDown => {}
+        }
+    }
+
+    /// Climbs; a ladder that begins with the kill may take over at any time.
+    async fn stop(&mut self, machine: &mut dyn Machine, mut ladder: StopLadder) -> ExitReason {
+        let status = self.status;
+        let clock = self.clock;
+        let on_rung = |by: Method| {
+            tracing::info!(by = by.label(), "stopping");
+            enter(status, clock, MonitorPhase::Stopping { by });
+        };
+        loop {
+            tokio::select! {
+                climbed = ladder::climb(machine, &ladder, on_rung) => match climbed {
+                    Ok((by, exit)) => {
+                        tracing::info!(by = by.label(), ?exit, "stopped");
+                        return ExitReason::Stopped { by };
+                    }
+                    // Giving up would free the lock, and a second VMM could write to the disk.
+                    Err(error) => {
+                        tracing::error!(%error, "once more");
+                        ladder = StopLadder::kill();
+                    }
+                },
+                Some(other) = self.stops.recv() => {
+                    if other.is_kill() {
+                        ladder = other;
+                    }
+                }
+            }
+        }
+    }
+
+    fn enter(&self, phase: MonitorPhase) {
+        enter(self.status, self.clock, phase);
+    }
+
+    fn mark(&self, mark: BootMark) {
+        let at = self.clock.since_start();
+        self.status.send_modify(|s| s.boot.0.push((mark, at)));
+    }
+}
+
+/// Changes the phase, and since when it is.
+pub fn enter(status: &watch::Sender<MonitorStatus>, clock: Clock, phase: MonitorPhase) {
+    status.send_modify(|s| {
+        s.phase = phase;
+        s.since = clock.now();
+    });
+}
