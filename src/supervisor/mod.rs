@@ -2,8 +2,12 @@
 
 pub mod admit;
 pub mod core;
+mod driver;
 mod handle;
 mod options;
+mod sessions;
+mod ssh_key;
 
+pub use driver::{SupervisorGuard, start};
 pub use handle::{Command, ConsoleKind, OpenSession, SupervisorHandle};
 pub use options::{Options, Origin};

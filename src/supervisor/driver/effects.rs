@@ -1,0 +1,226 @@
+//! Doing what the core asks for. Every effect runs by itself and reports back.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{sync::mpsc, task::spawn_blocking};
+
+use super::{
+    bootstrap,
+    database::{Database, Request},
+    files, look,
+    monitors::{self, Starter},
+};
+use crate::{
+    domain::{ExitRecord, JobId, Problem, VmId, VmSpec},
+    host::{Host, LinuxHost, lock::FileLock},
+    store::{Change, Store, VmState},
+    supervisor::{
+        Options,
+        core::{Input, Token},
+    },
+};
+
+/// A bootstrap under way, and what cancels it.
+pub type Running = (JobId, Arc<AtomicBool>);
+
+/// What effects need. Cheap to clone.
+#[derive(Clone)]
+pub struct Effects {
+    pub options: Arc<Options>,
+    pub database: Database,
+    pub inputs: mpsc::UnboundedSender<Input>,
+    /// The change locks of VMs that are being made: held from before the row is there until the
+    /// VM is whole or gone, so that no other banger takes an unfinished one for an abandoned one.
+    pub making: Arc<Mutex<HashMap<VmId, FileLock>>>,
+    /// VMs whose monitors are followed.
+    pub following: Arc<Mutex<HashSet<VmId>>>,
+    /// The bootstrap that is under way.
+    pub bootstrap: Arc<Mutex<Option<Running>>>,
+}
+
+impl Effects {
+    /// Reports the end of an effect.
+    pub fn done(&self, token: Token, result: Result<(), Problem>) {
+        let _ = self.inputs.send(Input::EffectDone { token, result });
+    }
+
+    /// Commits a change; takes and gives back the change lock of a VM that is being made.
+    pub fn persist(&self, token: Token, change: Change) {
+        if let Change::Insert(row) = &change {
+            match files::lock_for_change(&self.options.layout, &row.id) {
+                Ok(lock) => drop(self.making().insert(row.id.clone(), lock)),
+                Err(problem) => return self.done(token, Err(problem)),
+            }
+        }
+        let finished = match &change {
+            Change::State(vm, VmState::Ready) | Change::Remove(vm) => Some(vm.clone()),
+            _ => None,
+        };
+        self.database.ask(Request::Apply(token, change));
+        if let Some(vm) = finished {
+            let (effects, database) = (self.clone(), self.database.clone());
+            // After the commit: a request that is answered after it.
+            tokio::spawn(async move {
+                let _ = database.row(&vm).await;
+                effects.making().remove(&vm);
+            });
+        }
+    }
+
+    /// Makes the files of a VM.
+    pub fn create(&self, token: Token, vm: VmId, spec: VmSpec) {
+        self.block(token, move |this| {
+            let bundle = look::bundle(&this.options)?;
+            files::create(&LinuxHost, &this.options.layout, &bundle, &vm, &spec)?;
+            let used = LinuxHost.used_bytes(&this.options.layout.vm(&vm).disk()).unwrap_or(0);
+            let _ = this.inputs.send(Input::DiskUsed(vec![(vm, used)]));
+            Ok(())
+        });
+    }
+
+    /// Removes them.
+    pub fn delete(&self, token: Token, vm: VmId) {
+        self.block(token, move |this| {
+            let _lock = this.lock(&vm)?;
+            let layout = &this.options.layout;
+            files::delete(layout, &Store::open(&layout.database())?, &vm)
+        });
+    }
+
+    /// Clears up after a dead monitor.
+    pub fn clean_up(&self, token: Token, vm: VmId, lost: Option<ExitRecord>) {
+        self.block(token, move |this| {
+            let _lock = this.lock(&vm)?;
+            let layout = &this.options.layout;
+            files::clean_up(layout, &Store::open(&layout.database())?, &vm, lost.as_ref())
+        });
+    }
+
+    /// Starts a monitor, and follows it.
+    pub fn start(&self, token: Token, vm: VmId) {
+        let this = self.clone();
+        tokio::spawn(async move {
+            let worker = this.clone();
+            let id = vm.clone();
+            let started = spawn_blocking(move || {
+                let _lock = worker.lock(&id)?;
+                let options = &worker.options;
+                let vmm = look::vmm(options)?;
+                let bundle = look::bundle(options)?;
+                let starter = Starter {
+                    program: options.program.clone(),
+                    layout: options.layout.clone(),
+                    stop_timeout_ms: options.stop_timeout_ms,
+                };
+                starter.start(&id, bundle.dir(), vmm.kind)
+            });
+            let result = joined(started.await);
+            if result.is_ok() {
+                this.follow(vm);
+            }
+            this.done(token, result);
+        });
+    }
+
+    /// Follows the monitor of a VM until it is gone, if it is not followed already.
+    pub fn follow(&self, vm: VmId) {
+        if !self.following().insert(vm.clone()) {
+            return;
+        }
+        let this = self.clone();
+        tokio::spawn(async move {
+            monitors::follow(&vm, &this.options.layout, &this.inputs).await;
+            let exit = this.database.last_exit(&vm).await;
+            this.following().remove(&vm);
+            let _ = this.inputs.send(Input::MonitorGone { vm, exit });
+        });
+    }
+
+    /// Asks a monitor to climb a ladder.
+    pub fn stop(&self, token: Token, vm: VmId, ladder: crate::domain::StopLadder) {
+        let this = self.clone();
+        tokio::spawn(async move {
+            let result = monitors::stop(&this.options.layout, &vm, ladder).await;
+            this.done(token, result);
+        });
+    }
+
+    /// Kills a monitor.
+    pub fn kill_monitor(&self, token: Token, vm: VmId) {
+        self.block(token, move |this| monitors::kill(&this.options.layout, &vm));
+    }
+
+    /// Makes or completes the runtime directory.
+    pub fn run_bootstrap(&self, token: Token, job: JobId) {
+        let cancel = Arc::new(AtomicBool::new(false));
+        *self.bootstrap.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some((job, Arc::clone(&cancel)));
+        self.block(token, move |this| {
+            let result = bootstrap::run(&this.options, job, &this.inputs, &cancel);
+            look::tell_bundle(&this.options, &this.inputs);
+            result
+        });
+    }
+
+    /// Ends it.
+    pub fn cancel_bootstrap(&self, job: JobId) {
+        let current = self.bootstrap.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((running, cancel)) = current.as_ref()
+            && *running == job
+        {
+            cancel.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Gives a timer's input when its time is over.
+    pub fn arm(&self, vm: VmId, epoch: u64, after_ms: u64) {
+        let inputs = self.inputs.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(after_ms)).await;
+            let _ = inputs.send(Input::Timer { vm, epoch });
+        });
+    }
+
+    fn making(&self) -> std::sync::MutexGuard<'_, HashMap<VmId, FileLock>> {
+        self.making.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn following(&self) -> std::sync::MutexGuard<'_, HashSet<VmId>> {
+        self.following.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The change lock, unless it is ours already.
+    fn lock(&self, vm: &VmId) -> Result<Option<FileLock>, Problem> {
+        if self.making().contains_key(vm) {
+            return Ok(None);
+        }
+        files::lock_for_change(&self.options.layout, vm).map(Some)
+    }
+
+    fn block(
+        &self,
+        token: Token,
+        work: impl FnOnce(&Self) -> Result<(), Problem> + Send + 'static,
+    ) {
+        let this = self.clone();
+        tokio::spawn(async move {
+            let worker = this.clone();
+            let result = joined(spawn_blocking(move || work(&worker)).await);
+            this.done(token, result);
+        });
+    }
+}
+
+fn joined(result: Result<Result<(), Problem>, tokio::task::JoinError>) -> Result<(), Problem> {
+    result.unwrap_or_else(|e| {
+        let hint = "this is a bug of banger's: please report it with the log";
+        Err(Problem::new("a part of banger failed", e.to_string(), hint))
+    })
+}

@@ -1,0 +1,143 @@
+//! A VM's files: made when it is created, removed when it is deleted. All of it blocks.
+
+use std::{
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::DirBuilderExt,
+    time::Duration,
+};
+
+use crate::{
+    bundle::Bundle,
+    domain::{ExitRecord, Layout, Problem, VmId, VmSpec},
+    host::{Host, lock::FileLock},
+    image::BaseImage,
+    monitor::clear,
+    store::{Store, VmState},
+    supervisor::ssh_key,
+};
+
+/// How long another banger that changes the same VM is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Takes the lock of whoever changes a VM.
+///
+/// # Errors
+/// Who has it, if it is not given back in time.
+pub fn lock_for_change(layout: &Layout, vm: &VmId) -> Result<FileLock, Problem> {
+    let path = layout.vm(vm).change_lock();
+    let what = "cannot change the VM";
+    let locked = FileLock::exclusive_within(&path, PATIENCE)
+        .map_err(|e| Problem::new(what, format!("{}: {e}", path.display()), ""))?;
+    locked.map(FileLock::remove_on_drop).ok_or_else(|| {
+        let who = crate::host::lock::holder(&path).ok().flatten();
+        let who = who.map_or_else(String::new, |pid| format!(" (process {pid})"));
+        Problem::new(what, format!("another banger{who} is changing it"), "try again in a moment")
+    })
+}
+
+/// Makes a VM's directory and disk. On an error nothing of either is left.
+///
+/// # Errors
+/// The image, or the disk: full, read-only, …
+pub fn create(
+    host: &dyn Host,
+    layout: &Layout,
+    bundle: &Bundle,
+    vm: &VmId,
+    spec: &VmSpec,
+) -> Result<(), Problem> {
+    let image = BaseImage::open(bundle, &spec.image)?;
+    let size = spec.disk_mib.map(|mib| mib << 20);
+    if let Some(size) = size.filter(|size| *size < image.size()) {
+        return Err(Problem::new(
+            format!("cannot make the disk of {}", spec.name),
+            format!("a disk of {} MiB cannot hold the image {}", size >> 20, spec.image),
+            format!(
+                "give it at least {} MiB, or none for the image's own size",
+                image.size() >> 20
+            ),
+        ));
+    }
+    ssh_key::ensure(&layout.ssh_key())?;
+    let paths = layout.vm(vm);
+    let made = || -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(paths.dir())?;
+        host.copy_image(image.path(), &paths.disk())?;
+        size.filter(|size| *size > image.size()).map_or(Ok(()), |s| host.grow(&paths.disk(), s))
+    };
+    made().map_err(|error| {
+        let _ = fs::remove_dir_all(paths.dir());
+        let free = host.free_space(&layout.state).unwrap_or(0) >> 20;
+        let hint = match error.kind() {
+            io::ErrorKind::StorageFull => format!("{free} MiB are free; delete a VM or make room"),
+            _ => "`banger doctor` checks the directories".to_owned(),
+        };
+        let disk = paths.disk();
+        Problem::new(
+            format!("cannot make the disk of {}", spec.name),
+            format!("{}: {error}", disk.display()),
+            hint,
+        )
+    })
+}
+
+/// Clears up what a dead monitor left, after writing down how its run ended if it could not say
+/// so itself. Nothing to do if the lock is held: the VM is up.
+///
+/// # Errors
+/// All that could not be removed.
+pub fn clean_up(
+    layout: &Layout,
+    store: &Store,
+    vm: &VmId,
+    lost: Option<&ExitRecord>,
+) -> Result<(), Problem> {
+    let Some(lock) = run_lock(layout, vm)? else { return Ok(()) };
+    if let Some(exit) = lost {
+        store.record_lost(vm, exit)?;
+    }
+    let left = clear(store, vm);
+    let _ = lock.unlink();
+    if left.is_empty() {
+        return Ok(());
+    }
+    Err(Problem::new(
+        "something of a VM is left on the host",
+        left.join("; "),
+        "`banger doctor` lists it; remove it by hand if it stays",
+    ))
+}
+
+/// Removes a VM's directories.
+///
+/// # Errors
+/// If it runs, if another banger has finished making it, or the file system's word.
+pub fn delete(layout: &Layout, store: &Store, vm: &VmId) -> Result<(), Problem> {
+    let fail = |why: String, hint: &str| Problem::new("cannot remove the VM's files", why, hint);
+    let lock =
+        run_lock(layout, vm)?.ok_or_else(|| fail("it is running".to_owned(), "stop it first"))?;
+    if store.vm(vm)?.is_some_and(|row| row.state == VmState::Ready) {
+        return Err(fail("another banger needs them".to_owned(), "look again"));
+    }
+    let paths = layout.vm(vm);
+    for dir in [paths.run_dir(), paths.dir()] {
+        match fs::remove_dir_all(dir) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                let why = format!("{}: {e}", dir.display());
+                return Err(fail(why, "`banger doctor` checks the directories"));
+            }
+            _ => {}
+        }
+    }
+    let _ = lock.unlink();
+    Ok(())
+}
+
+fn run_lock(layout: &Layout, vm: &VmId) -> Result<Option<FileLock>, Problem> {
+    let path = layout.vm(vm).run_lock();
+    FileLock::try_exclusive(&path).map_err(|e| {
+        let hint = "`banger doctor` checks the directories";
+        Problem::new("cannot lock the VM", format!("{}: {e}", path.display()), hint)
+    })
+}
