@@ -10,6 +10,8 @@ pub mod wire;
 
 use std::io::{self, Read, Write};
 
+pub use crate::domain::Problem;
+
 /// Size of a terminal in cells; at least 2 columns and 1 row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {

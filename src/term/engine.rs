@@ -133,6 +133,8 @@ pub struct Engine {
     outbox: Arc<Mutex<Outbox>>,
     guard: GuardState,
     options: Options,
+    /// The beginning of a character whose rest has not come: at most 3 bytes.
+    held: Vec<u8>,
 }
 
 impl Engine {
@@ -155,18 +157,41 @@ impl Engine {
             outbox,
             guard: GuardState::default(),
             options,
+            held: Vec::new(),
         }
     }
 
     /// Takes what the guest sent, split anyhow.
     pub fn feed(&mut self, bytes: &[u8]) -> Vec<EngineEvent> {
-        let Self { term, parser, limit, outbox, guard, options } = self;
-        for slice in bytes.chunks(FEED_SLICE) {
+        if self.held.is_empty() {
+            self.feed_from(bytes);
+        } else {
+            let mut whole = mem::take(&mut self.held);
+            whole.extend_from_slice(bytes);
+            self.feed_from(&whole);
+        }
+        self.take_events()
+    }
+
+    /// Never gives the parser a part of a character: it loses what follows the rest of it.
+    fn feed_from(&mut self, mut bytes: &[u8]) {
+        let Self { term, parser, limit, outbox, guard, options, held } = self;
+        while !bytes.is_empty() {
+            let end = bytes.len().min(FEED_SLICE);
+            let end = end - unfinished(&bytes[..end]);
+            if end == 0 {
+                held.extend_from_slice(bytes);
+                return;
+            }
+            let (slice, rest) = bytes.split_at(end);
+            bytes = rest;
             guard.chars = (guard.chars + slice.len() * CHARS_PER_BYTE).min(CHARS_MAX);
             let mut guarded = Guard { term, state: guard, outbox, options };
             limit.pass(slice, |piece| parser.advance(&mut guarded, piece));
+            // Scrolling within margins moves the view up, even beyond the history: reading what
+            // is seen would then panic. Not to move it brings it back.
+            term.scroll_display(Scroll::Delta(0));
         }
-        self.take_events()
     }
 
     /// Whether the guest is in the midst of an update that it wants to be shown as one (mode
@@ -224,6 +249,7 @@ impl Engine {
             \x1b>\x1b[?25;7h\x1b7\x1b[r\x1b8\x1b[4;20l\x1b(B\x0f\x1b[0 q\x1b[m\x1b[2m";
         self.parser = Processor::new();
         self.limit = OscLimit::default();
+        self.held = Vec::new();
         let fresh = self.term.grid().cursor.point == Point::new(Line(0), Column(0));
         let mut bytes = DEFAULTS.to_vec();
         if !fresh {
@@ -245,14 +271,20 @@ impl Engine {
         for y in 0..self.term.screen_lines() {
             let line = Line(top + y as i32);
             let row = &self.term.grid()[line];
-            for x in 0..columns {
-                let cell = &row[Column(x)];
-                if cell.flags.contains(Flags::WIDE_CHAR_SPACER) {
-                    continue;
-                }
+            let is = |x: usize, flag| x < columns && row[Column(x)].flags.contains(flag);
+            let mut x = 0;
+            while x < columns {
                 let point = Point::new(line, Column(x));
                 let selected = selection.is_some_and(|range| range.contains(point));
-                f(x as u16, y as u16, &convert(cell, colors, selected));
+                let mut cell = convert(&row[Column(x)], colors, selected);
+                // Inserting and deleting can part the halves of a wide character. Half of one
+                // cannot be painted.
+                cell.wide = cell.wide && is(x + 1, Flags::WIDE_CHAR_SPACER);
+                if !cell.wide && (is(x, Flags::WIDE_CHAR) || is(x, Flags::WIDE_CHAR_SPACER)) {
+                    (cell.ch, cell.combining) = (' ', &[]);
+                }
+                f(x as u16, y as u16, &cell);
+                x += 1 + usize::from(cell.wide);
             }
         }
     }
@@ -451,6 +483,21 @@ impl Engine {
         let y = usize::from(y).min(self.term.screen_lines() - 1);
         Point::new(Line(self.top() + y as i32), Column(x))
     }
+}
+
+/// How many bytes at the end begin a UTF-8 character that is longer: at most 3.
+fn unfinished(bytes: &[u8]) -> usize {
+    for (count, byte) in bytes.iter().rev().take(3).enumerate() {
+        let needed = match byte {
+            0x80..=0xbf => continue,
+            0xc2..=0xdf => 2,
+            0xe0..=0xef => 3,
+            0xf0..=0xf4 => 4,
+            _ => 1,
+        };
+        return if needed > count + 1 { count + 1 } else { 0 };
+    }
+    0
 }
 
 fn convert<'a>(cell: &'a GridCell, colors: &Colors, selected: bool) -> Cell<'a> {

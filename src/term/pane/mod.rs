@@ -22,10 +22,7 @@ pub use run::panic_is_caught;
 
 use self::{fair::FairMutex, run::Run};
 use super::{Engine, EngineEvent, Options};
-use crate::{
-    domain::Problem,
-    session::{Session, Size},
-};
+use crate::session::{Problem, Session, Size};
 
 /// How far a pane is.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -17,8 +17,7 @@ use super::{
     input::{InputQueue, Work},
 };
 use crate::{
-    domain::Problem,
-    session::{Control, Session, Size},
+    session::{Control, Problem, Session, Size},
     term::Engine,
 };
 
