@@ -8,7 +8,7 @@ use std::{
     io::{BufRead, BufReader, Read},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Command, ExitStatus, Stdio},
     sync::{
         atomic::{AtomicBool, Ordering},
         mpsc::{self, RecvTimeoutError},
@@ -127,7 +127,7 @@ impl Program {
             }
             if cancel.load(Ordering::Relaxed) {
                 cancelled = true;
-                end_groups(&[group], || reap(&mut child));
+                end_groups(&[group]);
                 break;
             }
             tick();
@@ -139,11 +139,6 @@ impl Program {
         }
         Ok((!cancelled).then(|| Ended { status, stdout, tail: tail.into() }))
     }
-}
-
-/// A child that has ended but was not waited for still counts as a member of its group.
-fn reap(child: &mut Child) {
-    let _ = child.try_wait();
 }
 
 fn read_all(mut from: impl Read) -> String {
@@ -173,15 +168,16 @@ fn pass_on(from: impl Read, to: &mpsc::Sender<String>) -> String {
 
 /// Ends process groups: politely, and by force after [`GRACE`]. Returns when they are gone, or
 /// cannot be made to go.
-fn end_groups(groups: &[Pid], mut reap: impl FnMut()) {
+fn end_groups(groups: &[Pid]) {
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
         for group in groups {
             let _ = killpg(*group, signal);
         }
         let deadline = Instant::now() + GRACE;
         while Instant::now() < deadline {
-            reap();
-            if groups.iter().all(|group| killpg(*group, None).is_err()) {
+            // Not `kill(2)` with no signal: it finds those that have ended and wait for a
+            // parent to take notice, which the first process of a container never does.
+            if !processes().filter_map(|dir| group_at_work(&dir)).any(|g| groups.contains(&g)) {
                 return;
             }
             thread::sleep(Duration::from_millis(20));
@@ -199,13 +195,13 @@ pub(super) fn end_left_over(runtime: &Path) -> usize {
             let environ = fs::read(dir.join("environ")).unwrap_or_default();
             environ.split(|b| *b == 0).any(|variable| variable == mark)
         })
-        .filter_map(|dir| group_of(&dir))
+        .filter_map(|dir| group_at_work(&dir))
         .filter(|group| *group != getpgrp())
         .collect();
     groups.sort_unstable();
     groups.dedup();
     if !groups.is_empty() {
-        end_groups(&groups, || ());
+        end_groups(&groups);
     }
     groups.len()
 }
@@ -217,11 +213,14 @@ fn processes() -> impl Iterator<Item = PathBuf> {
         .map(|e| e.path())
 }
 
-/// Field 5 of `stat` (proc(5)); the second field, the name, may hold anything up to its `)`.
-fn group_of(dir: &Path) -> Option<Pid> {
+/// The process group of a process that has not ended: fields 3 and 5 of `stat` (proc(5)). The
+/// second, the name, may hold anything up to its `)`.
+fn group_at_work(dir: &Path) -> Option<Pid> {
     let stat = fs::read_to_string(dir.join("stat")).ok()?;
-    let after_name = stat.rsplit_once(')')?.1;
-    after_name.split_ascii_whitespace().nth(2)?.parse().ok().map(Pid::from_raw)
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    let state = fields.next()?;
+    let group = fields.nth(1)?.parse().ok().map(Pid::from_raw);
+    group.filter(|_| !matches!(state, "Z" | "X"))
 }
 
 #[cfg(test)]
@@ -281,10 +280,10 @@ mod tests {
         };
         let mut orphan = spawn(dir.path());
         let mut foreign = spawn(other.path());
-        // This process is the parent, so somebody has to reap while the group is waited for.
-        let reaper = thread::spawn(move || orphan.wait().unwrap());
+        let started = Instant::now();
         assert_eq!(end_left_over(dir.path()), 1);
-        assert!(!reaper.join().unwrap().success());
+        assert!(started.elapsed() < GRACE, "an ended process is not waited for");
+        assert!(!orphan.wait().unwrap().success());
         assert_eq!(end_left_over(dir.path()), 0);
         assert!(foreign.try_wait().unwrap().is_none(), "another directory's is left alone");
         foreign.kill().unwrap();

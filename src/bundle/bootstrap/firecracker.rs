@@ -90,6 +90,8 @@ fn download(run: &mut Run<'_>, archive: &Archive, work: &Path, file: &Path) -> R
         "--location",
         "--silent",
         "--show-error",
+        // What came is on disk at once, for the next run if this one is killed.
+        "--no-buffer",
         "--connect-timeout",
         CONNECT_TIMEOUT,
         "--speed-limit",

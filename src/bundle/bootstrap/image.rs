@@ -1,6 +1,8 @@
 //! The step that builds a base image with a script.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::Path};
+
+use nix::unistd::geteuid;
 
 use super::run::{Outcome, Output, Run};
 use crate::{
@@ -43,14 +45,17 @@ pub(super) fn run(run: &mut Run<'_>, image: &Image) -> Outcome {
     }
     let disk = work.join(format!("{}.img", image.name));
     run.detail(&format!("building {}", ByteSize(image.size_mib << 20)));
-    // What the script fetches is kept until all is done: an interrupted run need not fetch again.
-    let cache = run.kept_dir(&format!("packages-{}", image.name))?;
     let size_variable = format!("BANGER_{}_MIB", image.name.to_uppercase().replace('-', "_"));
-    let program = run
+    let mut program = run
         .program("sh", &work)
         .args([&image.script])
-        .args([disk.as_path(), cache.as_path()])
+        .args([disk.as_path()])
         .env(&size_variable, image.size_mib.to_string());
+    if geteuid().is_root() || others_may_enter(&work) {
+        // So that what a killed run leaves is found by the next one. In a directory that the
+        // user ids of a user namespace cannot enter, the script has to stay with /tmp.
+        program = program.env("TMPDIR", &work);
+    }
     let ended = run.run_program("sh", program, None)?;
     if !ended.status.success() {
         return Err(run.fail(ended.why(&image.script), "mend what it says, then run it again"));
@@ -75,4 +80,27 @@ pub(super) fn run(run: &mut Run<'_>, image: &Image) -> Outcome {
     // What cannot be removed now is removed with the working directory.
     let _ = run.fresh_dir(&format!("image-{}", image.name));
     Ok(done)
+}
+
+/// Whether any user may pass through all directories down to this one.
+fn others_may_enter(dir: &Path) -> bool {
+    let open = |dir: &Path| dir.metadata().is_ok_and(|m| m.permissions().mode() & 0o001 != 0);
+    dir.ancestors().all(open)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_closed_directory_keeps_others_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let inner = dir.path().join("inner");
+        fs::create_dir(&inner).unwrap();
+        let set = |mode| fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode)).unwrap();
+        set(0o700);
+        assert!(!others_may_enter(&inner));
+        set(0o711);
+        assert_eq!(others_may_enter(&inner), others_may_enter(dir.path().parent().unwrap()));
+    }
 }
