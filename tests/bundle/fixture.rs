@@ -82,10 +82,8 @@ impl Fixture {
     pub fn run_until(&self, cancel_at: &str) -> Result<(BootstrapReport, Steps), Problem> {
         let cancel = AtomicBool::new(false);
         let mut see = |event: Event<'_>| {
-            if let Event::Log(line) = event {
-                if line == cancel_at {
-                    cancel.store(true, Ordering::Relaxed);
-                }
+            if matches!(event, Event::Log(line) if line == cancel_at) {
+                cancel.store(true, Ordering::Relaxed);
             }
         };
         let report = run(&self.options, &mut see, &cancel)?;
@@ -312,7 +310,7 @@ impl Host {
     }
 }
 
-/// The `PATH` of this process, for programs that tests run themselves.
+/// The program this test is in.
 pub fn this_test() -> PathBuf {
     env::current_exe().unwrap()
 }

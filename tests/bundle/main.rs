@@ -1,5 +1,8 @@
 //! The runtime directory from end to end: made, used, tampered with, interrupted, checked.
 
+// Helpers of tests, which the lint's own exception for tests does not see.
+#![allow(clippy::unwrap_used)]
+
 mod fixture;
 
 use std::{
