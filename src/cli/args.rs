@@ -214,6 +214,12 @@ pub enum RuntimeVerb {
         #[arg(long)]
         dir: Option<PathBuf>,
     },
+    /// Check every file of it against the checksums in its bundle.json
+    Verify {
+        /// Where [default: the runtime directory, see docs/cli.md]
+        #[arg(long)]
+        dir: Option<PathBuf>,
+    },
 }
 
 /// `doctor`.

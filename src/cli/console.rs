@@ -9,13 +9,13 @@ use std::{
 };
 
 use nix::sys::termios::{self, SetArg, Termios};
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     args::Console,
     exit::{self, Failure, Outcome},
     out,
     sanitize::{Pass, Sanitizer},
+    signals,
 };
 use crate::session::Session;
 
@@ -58,7 +58,11 @@ pub fn run(console: &Console, open: impl FnOnce() -> Result<Session, Failure>) -
     let (events, inbox) = mpsc::sync_channel(16);
     let from_console = events.clone();
     thread::spawn(move || read_console(reader, &from_console));
-    watch_signals(&events)?;
+    let from_signals = events.clone();
+    // The terminal must be put right before a signal may end us.
+    signals::watch(move |signal| {
+        let _ = from_signals.send(Event::Signal(signal));
+    })?;
     thread::spawn(move || read_input(writer, on_terminal, &events));
 
     let filter = (!console.raw && io::stdout().is_terminal()).then(|| Sanitizer::new(Pass::Screen));
@@ -75,8 +79,7 @@ pub fn run(console: &Console, open: impl FnOnce() -> Result<Session, Failure>) -
             out::note(&format!("{}: {}", console.name, control.end()));
             Ok(exit::OK)
         }
-        // As a shell reports a program that a signal ended.
-        Event::Signal(signal) => Ok(u8::try_from(128 + signal).unwrap_or(exit::FAILED)),
+        Event::Signal(signal) => Ok(signals::exit_code(signal)),
         Event::InputOver { .. } | Event::Output(_) => {
             if on_terminal {
                 out::progress(&format!("left {}; it goes on running", console.name));
@@ -159,31 +162,6 @@ fn read_input(
         }
     };
     let _ = events.send(Event::InputOver { left: left || on_terminal });
-}
-
-/// Turns signals that ask us to end into events: the terminal must be put right first.
-fn watch_signals(events: &mpsc::SyncSender<Event>) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let kinds = [
-        // In raw mode only from elsewhere; as a pipe it is the user's Ctrl-C.
-        SignalKind::interrupt(),
-        SignalKind::terminate(),
-        SignalKind::hangup(),
-        SignalKind::quit(),
-    ];
-    for kind in kinds {
-        let _in_runtime = runtime.enter();
-        let mut stream = signal(kind)?;
-        let events = events.clone();
-        runtime.spawn(async move {
-            if stream.recv().await.is_some() {
-                let event = Event::Signal(kind.as_raw_value());
-                let _ = tokio::task::spawn_blocking(move || events.send(event)).await;
-            }
-        });
-    }
-    thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
-    Ok(())
 }
 
 /// The terminal in raw mode; as it was when dropped, also by a panic.

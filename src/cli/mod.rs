@@ -19,6 +19,7 @@ mod restore;
 mod runtime;
 mod sanitize;
 pub mod setup;
+mod signals;
 mod ssh;
 #[cfg(test)]
 mod testing;

@@ -3,13 +3,16 @@
 use std::{
     io::{self, IsTerminal},
     path::{Path, PathBuf},
-    sync::atomic::AtomicBool,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use super::{
     args::RuntimeVerb,
     exit::{self, Failure, Outcome},
-    out,
+    out, signals,
 };
 use crate::{
     bundle::{self, BootstrapOptions, Configured, Event, Places},
@@ -31,6 +34,7 @@ pub fn run(verb: &RuntimeVerb) -> Outcome {
         RuntimeVerb::Bootstrap { init, dir } => {
             bootstrap(init.clone(), dir.as_deref(), &configured)
         }
+        RuntimeVerb::Verify { dir } => verify(dir.as_deref(), &configured),
     }
 }
 
@@ -40,8 +44,7 @@ fn bootstrap(init: Option<PathBuf>, dir: Option<&Path>, configured: &Configured)
         None => bundle::target(&Places::of_this_process(configured), Path::exists)?.dir,
     };
     out::note(&format!("making the runtime directory {}", dir.display()));
-    // Ctrl-C ends banger, and with it what it runs; the next bootstrap goes on from there.
-    let cancel = AtomicBool::new(false);
+    let cancel = cancel_on_signal()?;
     let mut steps = Steps::default();
     let report = bundle::bootstrap(
         &BootstrapOptions::new(dir, init),
@@ -51,11 +54,41 @@ fn bootstrap(init: Option<PathBuf>, dir: Option<&Path>, configured: &Configured)
     for problem in &report.problems {
         out::error(problem);
     }
+    if report.cancelled {
+        out::note("cancelled; the next `banger runtime bootstrap` goes on from here");
+    }
     if !report.is_good() {
         return Err(Failure::Said(exit::FAILED));
     }
     out::line(format!("{} is ready", report.dir.display()))?;
     Ok(exit::OK)
+}
+
+fn verify(dir: Option<&Path>, configured: &Configured) -> Outcome {
+    let dir = match dir {
+        Some(dir) => absolute(dir)?,
+        None => bundle::locate(configured)?.dir,
+    };
+    let cancel = cancel_on_signal()?;
+    let mut steps = Steps::default();
+    let result = bundle::verify(&dir, &mut |event: Event<'_>| steps.event(event), &cancel)?;
+    if result.cancelled {
+        out::note("cancelled");
+        return Err(Failure::Said(exit::FAILED));
+    }
+    if let Some(problem) = result.problem() {
+        return Err(problem.into());
+    }
+    out::line(format!("{}: all {} files are as recorded", dir.display(), result.good))?;
+    Ok(exit::OK)
+}
+
+/// A flag that is set when we are asked to end, so that nothing half-made is left.
+fn cancel_on_signal() -> Result<Arc<AtomicBool>, Failure> {
+    let cancel = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&cancel);
+    signals::watch(move |_| flag.store(true, Ordering::Relaxed))?;
+    Ok(cancel)
 }
 
 fn absolute(dir: &Path) -> Result<PathBuf, Failure> {

@@ -9,7 +9,10 @@ use std::{
 };
 
 use super::{args::Ssh, client::Client, exit::Outcome, find, out, setup::Setup};
-use crate::domain::{Layout, Phase, Problem, VmView};
+use crate::{
+    domain::{Layout, Phase, Problem, VmView},
+    session::ssh::{SshTarget, Tty, ssh_command},
+};
 
 /// How long `banger ssh` waits for a guest that boots.
 const BOOT_PATIENCE: Duration = Duration::from_secs(300);
@@ -30,8 +33,7 @@ pub fn run(args: &Ssh, mut client: Client, setup: &Setup) -> Outcome {
         }
         phase => return Err(off(name, phase, &vm).into()),
     };
-    let mut command = command(&setup.layout, &vm)?;
-    command.args(&args.command);
+    let mut command = command(&setup.layout, &vm, Tty::Auto, &args.command)?;
     // Nothing of ours is left behind in the process that becomes ssh.
     drop(client);
     Err(cannot_run(&command.exec()).into())
@@ -51,28 +53,29 @@ fn off(name: &str, phase: Phase, vm: &VmView) -> Problem {
     Problem::new(format!("cannot connect to {name}"), why, hint)
 }
 
-/// The ssh program with all that leads to the VM; a command may be added.
-fn command(layout: &Layout, vm: &VmView) -> Result<Command, Problem> {
-    let Some(endpoint) = &vm.ssh else {
+/// The ssh program with all that leads to the VM, and what to run there.
+fn command(
+    layout: &Layout,
+    vm: &VmView,
+    tty: Tty,
+    command: &[OsString],
+) -> Result<Command, Problem> {
+    let Some(endpoint) = vm.ssh.clone() else {
         return Err(Problem::new(
             format!("cannot connect to {}", vm.spec.name),
             "it has no address",
             "restart it, and look at `banger logs`",
         ));
     };
-    let paths = layout.vm(&vm.id);
-    let mut known_hosts = OsString::from("UserKnownHostsFile=");
-    known_hosts.push(paths.known_hosts());
-    let mut command = Command::new("ssh");
-    // The user's own configuration must not change what these mean.
-    command.args(["-F", "none"]).arg("-i").arg(layout.ssh_key());
-    command.args(["-o", "IdentitiesOnly=yes", "-o", "StrictHostKeyChecking=accept-new"]);
-    command.arg("-o").arg(known_hosts);
-    command.args(["-o", "LogLevel=ERROR", "-o", "ConnectTimeout=60", "-o", "BatchMode=yes"]);
-    // The port changes from run to run, the host's key does not: it is kept under the VM's id.
-    command.arg("-o").arg(format!("HostKeyAlias={}", vm.id));
-    command.arg("-p").arg(endpoint.port.to_string());
-    command.arg(format!("root@{}", endpoint.host));
+    let target = SshTarget {
+        endpoint,
+        vm: vm.id.clone(),
+        key: layout.ssh_key(),
+        known_hosts: layout.vm(&vm.id).known_hosts(),
+    };
+    let mut words = ssh_command(&target, tty, command).into_iter();
+    let mut command = Command::new(words.next().unwrap_or_else(|| "ssh".into()));
+    command.args(words);
     Ok(command)
 }
 
@@ -91,8 +94,8 @@ fn cannot_run(error: &std::io::Error) -> Problem {
 /// When it does not succeed, with what ssh said.
 pub fn probe(layout: &Layout, vm: &VmView, within: Duration) -> Result<(), Problem> {
     let name = vm.spec.name.as_str();
-    let mut command = command(layout, vm)?;
-    command.arg("true").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut command = command(layout, vm, Tty::Never, &["true".into()])?;
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| cannot_run(&e))?;
     let output = runtime.block_on(async {
