@@ -58,3 +58,25 @@ make_ext4() {
     as_root mke2fs $EXT4_OPTIONS -E "$EXT4_EXTENDED" -d "$1" "$work/image"
     mv -f "$work/image" "$3"
 }
+
+# make_ext4_of_tar TAR MIB OUTPUT: the same of an archive, with all the owners in it.
+make_ext4_of_tar() {
+    mkdir "$work/tree"
+    # The devices are the kernel's affair, and only root may make them.
+    as_many tar -C "$work/tree" --numeric-owner --exclude './dev/*' -xpf "$1"
+    truncate -s "$2M" "$work/image"
+    # shellcheck disable=SC2086 # a list of words
+    as_many mke2fs $EXT4_OPTIONS -E "$EXT4_EXTENDED" -d "$work/tree" "$work/image"
+    as_many rm -rf "$work/tree"
+    mv -f "$work/image" "$3"
+}
+
+# as_many COMMAND...: like as_root, with all the other users too: the ids of /etc/subuid.
+as_many() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    else
+        unshare --map-root-user --map-auto -- "$@" ||
+            fail "$1 failed in a user namespace (package uidmap? a range in /etc/subuid?)"
+    fi
+}

@@ -77,12 +77,13 @@ pub(super) fn run() {
     }
 }
 
-/// How long to wait before the next look for SSH. Often at first, when a boot waits for it;
-/// rarely when it seems that this image has none.
+/// How long to wait before the next look for SSH. Often at first, as small images have it in
+/// half a second; then so that a large image's start, a few seconds of an emulated CPU, is not
+/// slowed by it; rarely when it seems that this image has none.
 fn pause_after(looks: u32) -> PollTimeout {
     let milliseconds: u16 = match looks {
-        0..2_000 => 20,
-        2_000..4_000 => 100,
+        0..30 => 20,
+        30..1_200 => 50,
         _ => 2_000,
     };
     milliseconds.into()

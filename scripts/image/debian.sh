@@ -1,0 +1,60 @@
+#!/bin/sh
+# Builds the base image "debian": Debian 12 with systemd, udev, dbus and OpenSSH.
+#
+#   usage: debian.sh OUTPUT
+#
+#   OUTPUT  the image to make: a sparse ext4 file system without a partition table
+#   env     BANGER_DEBIAN_MIB  size of the file system in MiB (default 4096)
+#           TMPDIR             where about 400 MiB are needed while it is built
+#
+# The packages come from where this machine's apt gets its own, if that is Debian 12, else from
+# mmdebstrap's default. Runs as root, or as a user with user namespaces and a range of ids in
+# /etc/subuid. OUTPUT appears complete or not at all.
+#
+# It is a Debian as anyone knows it; debian-customize.sh says in what it differs, and why.
+set -eu
+export LC_ALL=C
+umask 022
+
+here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=scripts/image/lib.sh
+. "$here/lib.sh"
+
+[ $# = 1 ] || fail "usage: debian.sh OUTPUT"
+need mmdebstrap mke2fs tar apt-get unshare
+output=$1
+size=${BANGER_DEBIAN_MIB:-4096}
+work_directory "$output"
+
+suite=bookworm
+packages=systemd,systemd-sysv,udev,dbus,openssh-server,iproute2,iputils-ping,procps
+packages=$packages,ca-certificates,netbase,less,vim-tiny,bash-completion
+
+step "packages"
+# Which of this machine's sources are Debian's own, of this release.
+# shellcheck disable=SC2016 # apt's own variables
+apt-get indextargets --format '$(ORIGIN)|$(CODENAME)|$(REPO_URI)|$(RELEASE)|$(COMPONENT)' \
+    'Created-By: Packages' 2>/dev/null |
+    sed -n "s,^Debian|${suite}[a-z-]*|\(http[^|]*\)|\(${suite}[a-z-]*\)|\([^|]*\)\$,deb \1 \2 \3,p" |
+    grep -v -e "$suite-backports" -e "$suite-proposed" | sort -u >"$work/sources" || :
+set --
+if grep -q " $suite main\$" "$work/sources"; then
+    set -- "$work/sources"
+fi
+if [ -z "${http_proxy-}" ]; then
+    http_proxy=$(apt-config dump --format '%v' Acquire::http::Proxy)
+    [ -z "$http_proxy" ] || export http_proxy
+fi
+mode=unshare
+[ "$(id -u)" != 0 ] || mode=root
+mmdebstrap --quiet --mode="$mode" --variant=minbase --include="$packages" \
+    --dpkgopt='path-exclude=/usr/share/man/*' \
+    --dpkgopt='path-exclude=/usr/share/doc/*' \
+    --dpkgopt='path-include=/usr/share/doc/*/copyright' \
+    --dpkgopt='path-exclude=/usr/share/locale/*' \
+    --customize-hook="sh '$here/debian-customize.sh' \"\$1\"" \
+    "$suite" "$work/tree.tar" "$@" ||
+    fail "mmdebstrap failed (its reason is above; without a network nothing can be fetched)"
+
+step "file system"
+make_ext4_of_tar "$work/tree.tar" "$size" "$output"
