@@ -84,16 +84,23 @@ pub(super) fn unknown<'k>(
     name: &str,
     known: impl IntoIterator<Item = &'k str>,
 ) -> String {
-    let shown: String = name.chars().take(60).collect();
+    let shown = quoted(name);
     let known: Vec<&str> = known.into_iter().collect();
     match nearest(name, known.iter().copied()) {
-        Some(near) => format!("there is no {noun} “{shown}”; did you mean “{near}”?"),
-        None if known.is_empty() => format!("there is no {noun} “{shown}”"),
+        Some(near) => format!("there is no {noun} {shown}; did you mean “{near}”?"),
+        None if known.is_empty() => format!("there is no {noun} {shown}"),
         None if known.len() <= 24 => {
-            format!("there is no {noun} “{shown}”; known are: {}", known.join(", "))
+            format!("there is no {noun} {shown}; known are: {}", known.join(", "))
         }
-        None => format!("there is no {noun} “{shown}”"),
+        None => format!("there is no {noun} {shown}"),
     }
+}
+
+/// The text as it may be shown in an error: short, and without control characters.
+pub(super) fn quoted(text: &str) -> String {
+    let shown: String = text.chars().take(60).flat_map(char::escape_debug).collect();
+    let rest = if text.chars().nth(60).is_some() { "…" } else { "" };
+    format!("“{}{rest}”", shown.replace("\\\"", "\"").replace("\\'", "'"))
 }
 
 /// The name most like `name`, if one is like it at all.
@@ -138,6 +145,13 @@ mod tests {
             unknown("key", "zzz", ["theme", "mouse"]),
             "there is no key “zzz”; known are: theme, mouse"
         );
+    }
+
+    #[test]
+    fn what_is_quoted_is_short_and_harmless() {
+        assert_eq!(quoted("a \"b\" 'c' ü"), "“a \"b\" 'c' ü”");
+        assert_eq!(quoted("\u{1b}[2J\n"), "“\\u{1b}[2J\\n”");
+        assert_eq!(quoted(&"x".repeat(1_000)).chars().count(), 63);
     }
 
     #[test]

@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Config, doc::unknown};
+use super::{
+    Config,
+    doc::{quoted, unknown},
+};
 use crate::domain::{VmSpec, VmmKind, parse_mib};
 
 /// What a setting takes in `config.toml`.
@@ -101,7 +104,8 @@ pub const KEYS: &[Key] = &[
         default: "unset",
         kind: Kind::Size,
         set: |config, text, _| {
-            let mib = parse_mib(text)?;
+            let wrong = |_| format!("{} is no size: write 512, 512M or 2G", quoted(text));
+            let mib = parse_mib(text).map_err(wrong)?;
             if !VmSpec::MEMORY_MIB.contains(&mib) {
                 return Err(format!("memory is 64 MiB to 1 TiB, not {mib} MiB"));
             }
@@ -179,7 +183,7 @@ pub(super) fn absolute(text: &str, home: Option<&Path>) -> Result<PathBuf, Strin
     if path.is_absolute() {
         Ok(path)
     } else {
-        Err(format!("“{text}” is no absolute path: begin it with / or ~/"))
+        Err(format!("{} is no absolute path: begin it with / or ~/", quoted(text)))
     }
 }
 
@@ -194,6 +198,6 @@ fn one_of<T: Copy>(text: &str, known: &[(&str, T)]) -> Result<T, String> {
 fn number<N: TryFrom<u64>>(text: &str, range: std::ops::RangeInclusive<u64>) -> Result<N, String> {
     let found = text.parse::<u64>().ok().filter(|n| range.contains(n));
     found.and_then(|n| N::try_from(n).ok()).ok_or_else(|| {
-        format!("“{text}” is not possible: write {} to {}", range.start(), range.end())
+        format!("{} is not possible: write {} to {}", quoted(text), range.start(), range.end())
     })
 }

@@ -4,6 +4,8 @@ use std::str::FromStr;
 
 use ratatui::style::Color;
 
+use crate::config::doc::quoted;
+
 /// Red, green, blue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rgb(pub u8, pub u8, pub u8);
@@ -16,7 +18,10 @@ impl FromStr for Rgb {
         let number = digits.and_then(|digits| u32::from_str_radix(digits, 16).ok());
         let number = number.filter(|_| text[1..].bytes().all(|b| b.is_ascii_hexdigit()));
         let [_, r, g, b] = number
-            .ok_or_else(|| format!("“{text}” is no colour: write #rrggbb or a name of [palette]"))?
+            .ok_or_else(|| {
+                let text = quoted(text);
+                format!("{text} is no colour: write #rrggbb or a name of [palette]")
+            })?
             .to_be_bytes();
         Ok(Self(r, g, b))
     }
