@@ -173,3 +173,114 @@ fn hint(error: &io::Error, variable: &str) -> String {
         _ => format!("set {variable} to a directory that you can write to"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn env(state: &str, runtime: &str) -> Env {
+        let some = |text: &str| (!text.is_empty()).then(|| OsString::from(text));
+        Env {
+            banger_state_dir: some(state),
+            xdg_state: Some("/home/u/.local/state/banger".into()),
+            xdg_runtime_dir: some(runtime),
+            root: false,
+        }
+    }
+
+    fn layout_of(env: &Env) -> (String, String) {
+        let layout = resolve(env).expect("layout");
+        (layout.state.display().to_string(), layout.run.display().to_string())
+    }
+
+    #[test]
+    fn the_environment_says_where() {
+        let of = |env: &Env| layout_of(env);
+        let home = "/home/u/.local/state/banger".to_owned();
+        assert_eq!(of(&env("", "/run/user/7")), (home.clone(), "/run/user/7/banger".into()));
+        assert_eq!(of(&env("/s", "/run/user/7")), ("/s".into(), "/run/user/7/banger".into()));
+        assert_eq!(of(&env("/s", "")), ("/s".into(), "/s/run".into()));
+        let root = Env { root: true, ..env("", "") };
+        assert_eq!(of(&root), (home, "/run/banger".into()));
+        let root = Env { root: true, ..env("", "/x") };
+        assert_eq!(of(&root).1, "/x/banger");
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_told_with_the_next_step() {
+        let problem = resolve(&Env { xdg_state: None, ..env("", "/r") }).expect_err("no home");
+        assert!(problem.hint.contains("HOME"), "{problem}");
+        let problem = resolve(&env("vms", "/r")).expect_err("relative");
+        assert!(problem.what.contains("BANGER_STATE_DIR=vms"), "{problem}");
+        let problem = resolve(&env("/s", "run")).expect_err("relative");
+        assert!(problem.what.contains("XDG_RUNTIME_DIR=run"), "{problem}");
+        let long = format!("/{}", "x".repeat(200));
+        let problem = resolve(&env(&long, "")).expect_err("sockets do not fit");
+        assert!(problem.why.contains("107") && problem.hint.contains("XDG_RUNTIME_DIR"));
+        resolve(&env(&long, "/run/user/7")).expect("a long state directory is no problem");
+    }
+
+    #[test]
+    fn a_socket_path_may_have_107_bytes_and_not_one_more() {
+        // DIR/banger/<8>/monitor.sock
+        let rest = "/banger/00000000/monitor.sock".len();
+        let dir = |n: usize| format!("/{}", "x".repeat(n - rest - 1));
+        resolve(&env("/s", &dir(107))).expect("fits");
+        assert!(resolve(&env("/s", &dir(108))).is_err());
+    }
+
+    #[test]
+    fn directories_are_made_for_us_alone() {
+        let dir = tempfile::tempdir().expect("temp");
+        let layout = Layout { state: dir.path().join("a/state"), run: dir.path().join("run") };
+        prepare(&layout).expect("made");
+        prepare(&layout).expect("again");
+        for path in [&layout.state, &layout.run] {
+            assert_eq!(fs::metadata(path).expect("dir").mode() & 0o7777, 0o700);
+        }
+    }
+
+    #[test]
+    fn a_directory_that_others_may_write_is_refused_and_left_alone() {
+        let dir = tempfile::tempdir().expect("temp");
+        let state = dir.path().join("shared");
+        fs::create_dir(&state).expect("dir");
+        fs::set_permissions(&state, fs::Permissions::from_mode(0o777)).expect("chmod");
+        let layout = Layout { state: state.clone(), run: dir.path().join("run") };
+        let problem = prepare(&layout).expect_err("open to all");
+        assert!(problem.why.contains("others may write"), "{problem}");
+        assert!(problem.hint.contains("chmod"), "{problem}");
+        assert_eq!(fs::metadata(&state).expect("dir").mode() & 0o777, 0o777);
+    }
+
+    #[test]
+    fn somebody_elses_directory_is_refused() {
+        let dir = tempfile::tempdir().expect("temp");
+        let state = dir.path().join("theirs");
+        fs::create_dir(&state).expect("dir");
+        if !geteuid().is_root() {
+            return; // only root can give a directory away
+        }
+        nix::unistd::chown(&state, Some(nix::unistd::Uid::from_raw(12345)), None).expect("chown");
+        let problem = prepare(&Layout { state, run: dir.path().join("run") }).expect_err("theirs");
+        assert!(problem.why.contains("12345"), "{problem}");
+    }
+
+    #[test]
+    fn a_file_in_the_way_and_the_usual_failures_are_explained() {
+        let dir = tempfile::tempdir().expect("temp");
+        let file = dir.path().join("file");
+        fs::write(&file, "").expect("file");
+        let run = dir.path().join("run");
+        let problem = prepare(&Layout { state: file.join("state"), run }).expect_err("a file");
+        assert!(problem.why.contains("no directory"), "{problem}");
+        for (errno, why, hint) in [
+            (nix::libc::ENOSPC, "full", "free some space"),
+            (nix::libc::EROFS, "read-only", "BANGER_STATE_DIR"),
+            (nix::libc::EACCES, "may not write", "BANGER_STATE_DIR"),
+        ] {
+            let problem = io_problem("cannot save", &io::Error::from_raw_os_error(errno));
+            assert!(problem.why.contains(why) && problem.hint.contains(hint), "{problem}");
+        }
+    }
+}

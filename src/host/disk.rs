@@ -142,12 +142,8 @@ fn clone_file(from: &File, to: &File) -> io::Result<bool> {
 }
 
 fn copy_sparse(from: &File, to: &File) -> io::Result<()> {
-    let stat = from.metadata()?;
-    let length = stat.len();
-    // Fail before the disk is full, for the sake of everybody else who writes to it.
-    if stat.blocks() * STAT_BLOCK > free_of(to)? {
-        return Err(Errno::ENOSPC.into());
-    }
+    let length = from.metadata()?.len();
+    check_room(from, free_of(to)?)?;
     to.set_len(length)?;
     let mut at = 0;
     while at < length {
@@ -166,6 +162,12 @@ fn copy_sparse(from: &File, to: &File) -> io::Result<()> {
         at = end;
     }
     Ok(())
+}
+
+/// Fails before the disk is full, for the sake of everybody else who writes to it.
+fn check_room(from: &File, free: u64) -> io::Result<()> {
+    let needed = from.metadata()?.blocks() * STAT_BLOCK;
+    if needed > free { Err(Errno::ENOSPC.into()) } else { Ok(()) }
 }
 
 fn free_of(file: &File) -> io::Result<u64> {
@@ -202,4 +204,107 @@ fn resize2fs(image: &Path) -> io::Result<()> {
     // The first line is the program's version.
     let why: Vec<_> = text.lines().skip(1).map(str::trim).filter(|l| !l.is_empty()).collect();
     Err(io::Error::other(format!("resize2fs: {}", why.join(" "))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    /// 64 MiB with data in three places, one of them at the very end.
+    fn image(path: &Path) -> Vec<(u64, Vec<u8>)> {
+        let data: Vec<_> = [(0, 1), (20 * MIB + 4096, 2), (64 * MIB - 8192, 3)]
+            .map(|(at, byte)| (at, vec![byte; 8192]))
+            .into();
+        let mut file = File::create(path).expect("image");
+        file.set_len(64 * MIB).expect("length");
+        for (at, bytes) in &data {
+            file.seek(SeekFrom::Start(*at)).expect("seek");
+            file.write_all(bytes).expect("write");
+        }
+        data
+    }
+
+    #[test]
+    fn a_copy_has_the_data_and_the_holes() {
+        let dir = tempfile::tempdir().expect("temp");
+        let (from, to) = (dir.path().join("base"), dir.path().join("copy"));
+        image(&from);
+        let kind = copy_image(&from, &to).expect("copy");
+        assert_eq!(kind, overlay_kind(dir.path()).expect("probe"), "as was announced");
+        assert_eq!(fs::read(&from).expect("base"), fs::read(&to).expect("copy"));
+        assert!(used_bytes(&to).expect("used") < MIB, "the holes are filled");
+        assert_eq!(fs::metadata(&to).expect("copy").mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(dir.path()).expect("dir").count(), 2, "no probe is left");
+    }
+
+    #[test]
+    fn an_empty_image_and_one_that_is_all_hole_are_copied() {
+        let dir = tempfile::tempdir().expect("temp");
+        for length in [0, 3 * MIB] {
+            let (from, to) = (dir.path().join("base"), dir.path().join(format!("{length}")));
+            File::create(&from).and_then(|file| file.set_len(length)).expect("base");
+            copy_image(&from, &to).expect("copy");
+            assert_eq!(fs::metadata(&to).expect("copy").len(), length);
+        }
+    }
+
+    #[test]
+    fn a_copy_that_fails_leaves_nothing_and_one_that_is_there_stays() {
+        let dir = tempfile::tempdir().expect("temp");
+        let at = |name: &str| dir.path().join(name);
+        assert!(copy_image(&at("none"), &at("a")).is_err());
+        assert!(copy_image(dir.path(), &at("a")).is_err());
+        assert!(!at("a").exists());
+        fs::write(at("theirs"), "precious").expect("write");
+        image(&at("base"));
+        let error = copy_image(&at("base"), &at("theirs")).expect_err("it is there");
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(at("theirs")).expect("read"), b"precious");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_before_anything_is_written() {
+        let dir = tempfile::tempdir().expect("temp");
+        let (from, to) = (dir.path().join("base"), dir.path().join("copy"));
+        image(&from);
+        let source = File::open(&from).expect("base");
+        let error = check_room(&source, 4096).expect_err("less than the data");
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        check_room(&source, MIB).expect("holes need no room");
+        assert!(!to.exists());
+    }
+
+    #[test]
+    fn an_image_grows_with_its_file_system_and_never_shrinks() {
+        let dir = tempfile::tempdir().expect("temp");
+        let path = dir.path().join("root.img");
+        File::create(&path).and_then(|file| file.set_len(16 * MIB)).expect("image");
+        let mut mke2fs = Command::new("/usr/sbin/mke2fs");
+        mke2fs.args(["-q", "-F", "-t", "ext4"]).arg(&path);
+        assert!(mke2fs.status().expect("mke2fs").success());
+        grow(&path, 16 * MIB).expect("nothing to do");
+        grow(&path, 32 * MIB).expect("grow");
+        let dump = Command::new("/usr/sbin/dumpe2fs").arg("-h").arg(&path).output().expect("run");
+        let text = String::from_utf8_lossy(&dump.stdout);
+        let field = |name: &str| -> u64 {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)).expect("field");
+            line.trim().parse().expect("number")
+        };
+        assert_eq!(field("Block count:") * field("Block size:"), 32 * MIB);
+        let error = grow(&path, 16 * MIB).expect_err("smaller");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(fs::metadata(&path).expect("image").len(), 32 * MIB);
+    }
+
+    #[test]
+    fn what_is_no_file_system_does_not_grow() {
+        let dir = tempfile::tempdir().expect("temp");
+        let path = dir.path().join("root.img");
+        image(&path);
+        let error = grow(&path, 128 * MIB).expect_err("no file system").to_string();
+        assert!(error.contains("resize2fs") && error.contains("magic"), "{error}");
+        assert_eq!(fs::metadata(&path).expect("image").len(), 64 * MIB, "as before");
+    }
 }

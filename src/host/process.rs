@@ -289,3 +289,101 @@ fn boot() -> io::Result<u64> {
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "unreadable boot_id"))?;
     Ok(*BOOT.get_or_init(|| boot))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Read, os::unix::process::ExitStatusExt};
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    fn sleeper(dir: &std::path::Path) -> Detached {
+        let mut command = Command::new("sleep");
+        command.arg("86400");
+        let output = File::create(dir.join("out")).expect("file");
+        spawn_detached(command, output).expect("spawn")
+    }
+
+    #[test]
+    fn the_start_time_is_found_whatever_the_program_is_called() {
+        let stat =
+            b"4711 (a) R 1 (b) S 1 4711 4711 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 98765 9 9\n";
+        assert_eq!(parse_stat(stat), Some((b'S', 98_765)));
+        for bad in [
+            &b""[..],
+            b"1 (x) S",
+            b"1 x S 1 1",
+            b"1 (x) S 1 1 1 0 -1 4 1 0 0 0 0 0 0 0 20 0 1 0 x 9",
+        ] {
+            assert_eq!(parse_stat(bad), None);
+        }
+    }
+
+    #[test]
+    fn a_process_is_told_apart_from_its_successors() {
+        let us = ProcessRef::current().expect("us");
+        assert!(us.alive());
+        let earlier = ProcessRef { start_time: us.start_time - 1, ..us };
+        let before_reboot = ProcessRef { boot: !us.boot, ..us };
+        for other in [earlier, before_reboot] {
+            assert!(!other.alive());
+            assert!(!other.signal(Signal::SIGKILL).expect("nobody is hit"));
+            assert!(wait_gone(other, Duration::ZERO).expect("gone"));
+        }
+        assert!(!wait_gone(us, Duration::from_millis(10)).expect("still here"));
+        assert!(ProcessRef::of(i32::MAX as u32).is_err());
+    }
+
+    #[test]
+    fn a_detached_process_has_its_own_session_and_nothing_of_ours() {
+        let dir = tempfile::tempdir().expect("temp");
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "echo $$ $(cut -d' ' -f6 /proc/$$/stat); ls /proc/self/fd; cat; exit 7"]);
+        let output = File::create(dir.path().join("out")).expect("file");
+        // Not close-on-exec, as from a library that knows no better.
+        let stray = nix::unistd::dup(&output).expect("dup");
+        let status = spawn_detached(command, output).expect("spawn").wait().expect("end");
+        drop(stray);
+        assert_eq!(status.code(), Some(7));
+        let mut text = String::new();
+        File::open(dir.path().join("out")).expect("out").read_to_string(&mut text).expect("text");
+        let mut words = text.split_whitespace();
+        assert_eq!(words.next(), words.next(), "a session of its own: {text}");
+        // Beside the three, ls has the directory itself open.
+        assert_eq!(words.collect::<Vec<_>>(), ["0", "1", "2", "3"], "{text}");
+    }
+
+    #[test]
+    fn signals_reach_it_and_its_end_is_seen() {
+        let dir = tempfile::tempdir().expect("temp");
+        let sleeper = sleeper(dir.path());
+        let process = sleeper.process();
+        assert!(process.alive());
+        assert!(process.signal(Signal::SIGTERM).expect("signal"));
+        assert!(wait_gone(process, PATIENCE).expect("watch"));
+        assert!(!process.alive(), "a zombie is not alive");
+        assert_eq!(sleeper.wait().expect("end").signal(), Some(15));
+        assert!(!process.signal(Signal::SIGTERM).expect("gone"));
+    }
+
+    #[test]
+    fn it_outlives_its_handle_and_leaves_no_zombie_behind() {
+        let dir = tempfile::tempdir().expect("temp");
+        let first = sleeper(dir.path()).process();
+        assert!(first.alive(), "dropped, not killed");
+        assert!(first.signal(Signal::SIGKILL).expect("signal"));
+        assert!(wait_gone(first, PATIENCE).expect("watch"));
+        orphans(None);
+        assert!(!std::path::Path::new(&format!("/proc/{}", first.pid)).exists());
+    }
+
+    #[test]
+    fn what_is_not_there_cannot_be_started() {
+        let dir = tempfile::tempdir().expect("temp");
+        let output = File::create(dir.path().join("out")).expect("file");
+        let error = spawn_detached(Command::new("/nonexistent/x"), output).expect_err("none");
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+}
