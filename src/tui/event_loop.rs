@@ -6,13 +6,11 @@
 use std::{future::pending, io::Write, sync::Arc, time::Duration};
 
 use ratatui::{
-    Terminal, TerminalOptions, Viewport,
-    backend::CrosstermBackend,
+    Terminal,
     crossterm::{
         QueueableCommand,
         terminal::{BeginSynchronizedUpdate, EndSynchronizedUpdate},
     },
-    layout::Rect,
 };
 use tokio::{
     sync::{Notify, mpsc},
@@ -22,6 +20,7 @@ use tokio::{
 use super::{
     app::App,
     event::UiEvent,
+    outer::Outer,
     outside::{Left, Outside},
     state::Now,
     writer::{FrameBuffer, Writer},
@@ -62,7 +61,7 @@ pub struct EventLoop {
     outside: Outside,
     answers: mpsc::UnboundedReceiver<UiEvent>,
     input: mpsc::Receiver<UiEvent>,
-    terminal: Terminal<CrosstermBackend<FrameBuffer>>,
+    terminal: Terminal<Outer>,
     buffer: FrameBuffer,
     /// The thread that writes to the outer terminal.
     pub writer: Writer,
@@ -105,9 +104,7 @@ impl EventLoop {
         let writer = Writer::start(sink, move || poke.notify_one())?;
         let buffer = FrameBuffer::default();
         let (columns, rows) = app.state.size;
-        let viewport = Viewport::Fixed(Rect::new(0, 0, columns, rows));
-        let backend = CrosstermBackend::new(buffer.clone());
-        let terminal = Terminal::with_options(backend, TerminalOptions { viewport })?;
+        let terminal = Terminal::new(Outer::new(buffer.clone(), columns, rows))?;
         let outside = Outside { handle, wake: Arc::clone(&wake), answers: answers_in };
         Ok(Self {
             app,
@@ -219,10 +216,7 @@ impl EventLoop {
     /// Takes one event in and does what comes of it.
     fn take(&mut self, event: UiEvent) -> Option<Stop> {
         if let UiEvent::Resize(columns, rows) = event {
-            // Writes into the buffer only.
-            if let Err(error) = self.terminal.resize(Rect::new(0, 0, columns, rows)) {
-                tracing::warn!(%error, "the screen was not resized");
-            }
+            self.terminal.backend_mut().resize(columns, rows);
         }
         let update = self.app.update(event, (self.clock)());
         self.dirty |= update.redraw;
@@ -279,5 +273,143 @@ impl EventLoop {
         self.writer.ship(self.buffer.take());
         self.last = Some(now);
         (self.dirty, self.urgent) = (false, false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        sync::{
+            Mutex,
+            atomic::{AtomicU64, Ordering},
+            mpsc as std_mpsc,
+        },
+    };
+
+    use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::{
+        config::{keymap::Overrides, theme::Theme},
+        domain::{Fleet, Problem, UnixMs, VmId},
+        supervisor::{ConsoleKind, OpenSession},
+        term::{Session, Size},
+        tui::{keymap::KeyMap, state::State},
+    };
+
+    struct NoSessions;
+
+    impl OpenSession for NoSessions {
+        fn open(&self, _: &VmId, _: ConsoleKind, _: Size) -> Result<Session, Problem> {
+            Err(Problem::new("no", "none", ""))
+        }
+    }
+
+    /// A terminal that says what it got, and takes the next only when told to.
+    struct Slow(std_mpsc::Receiver<()>, Arc<Mutex<Vec<Vec<u8>>>>);
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.1.lock().unwrap().push(bytes.to_vec());
+            self.0.recv().map_err(|_| io::Error::other("gone"))?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    struct Rig {
+        ui: EventLoop,
+        input: mpsc::Sender<UiEvent>,
+        fleet: watch::Sender<Arc<Fleet>>,
+        frames: Arc<Mutex<Vec<Vec<u8>>>>,
+        go_on: std_mpsc::Sender<()>,
+    }
+
+    /// The loop with a clock that is 20 ms on each time it is looked at.
+    fn rig() -> Rig {
+        let (commands, _) = mpsc::channel(1);
+        let (fleet, fleet_out) = watch::channel(Arc::default());
+        let (_, notices) = mpsc::channel(1);
+        let handle = SupervisorHandle {
+            commands,
+            fleet: fleet_out,
+            notices,
+            sessions: Arc::new(NoSessions),
+        };
+        let keys = KeyMap::new(&Overrides::default()).unwrap();
+        let state = State::new(Theme::default(), keys, (80, 24), Now::default());
+        let (input, events) = mpsc::channel(1024);
+        let (go_on, wait) = std_mpsc::channel();
+        let frames = Arc::new(Mutex::new(Vec::new()));
+        let looked = AtomicU64::new(0);
+        let clock = Box::new(move || {
+            let ms = looked.fetch_add(20, Ordering::SeqCst);
+            Now { mono: Duration::from_millis(ms), wall: UnixMs(ms) }
+        });
+        let sink = Slow(wait, Arc::clone(&frames));
+        let ui = EventLoop::new(App::new(state), handle, events, sink, clock).unwrap();
+        Rig { ui, input, fleet, frames, go_on }
+    }
+
+    fn key(c: char) -> UiEvent {
+        UiEvent::Key(KeyEvent::new(KeyCode::Char(c), KeyModifiers::NONE))
+    }
+
+    #[tokio::test]
+    async fn a_frozen_terminal_stops_nothing() {
+        let mut rig = rig();
+        let play = async {
+            for n in 0..2_000_u64 {
+                rig.input.send(key('?')).await.unwrap();
+                rig.input.send(UiEvent::Resize(80, 24 + (n % 2) as u16)).await.unwrap();
+                rig.fleet.send_replace(Arc::new(Fleet { generation: n, ..Fleet::default() }));
+                let esc = KeyEvent::new(KeyCode::Esc, KeyModifiers::NONE);
+                rig.input.send(UiEvent::Key(esc)).await.unwrap();
+            }
+            let redraw = KeyEvent::new(KeyCode::Char('l'), KeyModifiers::CONTROL);
+            rig.input.send(UiEvent::Key(redraw)).await.unwrap();
+            rig.input.send(key('q')).await.unwrap();
+        };
+        let (stop, ()) = tokio::join!(rig.ui.run(), play);
+        assert_eq!(stop, Stop::Quit);
+        let frames = rig.frames.lock().unwrap();
+        assert!(frames.len() <= 1, "{} frames for a terminal that took none", frames.len());
+        drop(frames);
+        drop(rig.go_on);
+    }
+
+    #[tokio::test]
+    async fn a_frame_is_whole_and_only_changes_make_one() {
+        let mut rig = rig();
+        for _ in 0..100 {
+            rig.go_on.send(()).unwrap();
+        }
+        let frames = Arc::clone(&rig.frames);
+        let play = async {
+            while frames.lock().unwrap().is_empty() {
+                tokio::task::yield_now().await;
+            }
+            rig.input.send(key('q')).await.unwrap();
+        };
+        let (stop, ()) = tokio::join!(rig.ui.run(), play);
+        assert_eq!(stop, Stop::Quit);
+        let frames = frames.lock().unwrap();
+        let first = String::from_utf8_lossy(&frames[0]).into_owned();
+        assert!(first.starts_with("\x1b[?2026h") && first.ends_with("\x1b[?2026l"), "{first:?}");
+        assert!(first.contains("banger"), "{first:?}");
+        // Nothing changed but the clock; the second hand does not move while nothing runs.
+        assert!(frames.len() <= 3, "{}", frames.len());
+    }
+
+    #[tokio::test]
+    async fn a_terminal_that_is_gone_ends_it() {
+        let Rig { mut ui, go_on, input: _input, fleet: _fleet, .. } = rig();
+        drop(go_on);
+        assert_eq!(ui.run().await, Stop::TerminalGone);
     }
 }

@@ -20,6 +20,7 @@ pub mod forms;
 mod harness;
 pub mod keymap;
 pub mod layers;
+pub mod outer;
 pub mod outside;
 pub mod pane;
 pub mod popups;
