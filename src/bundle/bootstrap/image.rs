@@ -12,11 +12,17 @@ use crate::{
 
 /// The scripts this banger was built with, by path in the project.
 pub(super) fn embedded_scripts() -> BTreeMap<String, String> {
-    let scripts = [
-        ("scripts/image/lib.sh", include_str!("../../../scripts/image/lib.sh")),
-        ("scripts/image/tiny.sh", include_str!("../../../scripts/image/tiny.sh")),
-    ];
-    scripts.map(|(path, text)| (path.to_owned(), text.to_owned())).into()
+    macro_rules! scripts {
+        ($($path:literal),*) => {
+            [$(($path.to_owned(), include_str!(concat!("../../../", $path)).to_owned())),*].into()
+        };
+    }
+    scripts![
+        "scripts/image/debian-customize.sh",
+        "scripts/image/debian.sh",
+        "scripts/image/lib.sh",
+        "scripts/image/tiny.sh"
+    ]
 }
 
 pub(super) fn run(run: &mut Run<'_>, image: &Image) -> Outcome {
@@ -91,6 +97,20 @@ fn others_may_enter(dir: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bundle::Manifest;
+
+    #[test]
+    fn every_script_of_the_manifest_and_what_it_calls_is_in_the_program() {
+        let scripts = embedded_scripts();
+        for image in Manifest::embedded().images {
+            assert!(scripts.contains_key(&image.script), "{}", image.script);
+        }
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/image");
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = format!("scripts/image/{}", entry.unwrap().file_name().display());
+            assert!(scripts.contains_key(&path), "{path}");
+        }
+    }
 
     #[test]
     fn one_closed_directory_keeps_others_out() {
