@@ -4,7 +4,7 @@ use std::{ffi::OsString, num::NonZeroU64, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::domain::VmId;
+use crate::domain::{VmId, VmmKind};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -61,10 +61,35 @@ pub enum Verb {
     Doctor(Doctor),
     /// Own one running VM: started by banger itself, of no use by hand.
     #[command(hide = true)]
-    Monitor {
-        /// The VM.
-        vm: VmId,
-    },
+    Monitor(Monitor),
+}
+
+/// `monitor`: all of it explicit, as it must not depend on where it is started.
+#[derive(Debug, Args)]
+pub struct Monitor {
+    /// The VM
+    pub vm: VmId,
+    /// The state directory
+    #[arg(long)]
+    pub state: PathBuf,
+    /// The directory of sockets and locks
+    #[arg(long)]
+    pub run: PathBuf,
+    /// The runtime directory
+    #[arg(long)]
+    pub runtime: PathBuf,
+    /// What runs the VM
+    #[arg(long, value_parser = vmm)]
+    pub vmm: VmmKind,
+    /// Milliseconds the guest is given when the host shuts down
+    #[arg(long)]
+    pub stop_timeout_ms: u64,
+}
+
+fn vmm(word: &str) -> Result<VmmKind, String> {
+    let kinds = [VmmKind::QemuKvm, VmmKind::QemuTcg];
+    let found = kinds.into_iter().find(|kind| kind.word() == word);
+    found.ok_or_else(|| format!("“{word}” is none of qemu-kvm, qemu-tcg"))
 }
 
 /// `ls`.

@@ -77,7 +77,7 @@ pub fn run(verb: &Verb, connect: Connect) -> Outcome {
             drop(client);
             logs::run(logs, &setup.layout.vm(&vm.id).console_log())
         }
-        Verb::Doctor(_) | Verb::Runtime(_) | Verb::Monitor { .. } => Ok(exit::USAGE),
+        Verb::Doctor(_) | Verb::Runtime(_) | Verb::Monitor(_) => Ok(exit::USAGE),
     }
 }
 

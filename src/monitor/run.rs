@@ -34,7 +34,7 @@ use crate::{
         BootTimes, ExitReason, ExitRecord, Layout, MonitorPhase, MonitorReply, MonitorStatus,
         Problem, StopLadder, VmId, VmPaths, VmmKind,
     },
-    host::{facts, lock::FileLock, pty},
+    host::{facts, lock::FileLock, process, pty},
     store::{LedgerKind, Store, VmRow, VmState},
     vmm::{Backend, qemu::Qemu},
 };
@@ -148,7 +148,8 @@ impl Prepared {
         }
         let bundle = Bundle::open(&args.runtime)?;
         let qemu = bundle.qemu()?;
-        let backend: Box<dyn Backend> = Box::new(Qemu::new(qemu, args.vmm, facts::tsc_khz()));
+        let qemu = Qemu::new(qemu, args.vmm, facts::tsc_khz()).prepared_by(process::die_with_us);
+        let backend: Box<dyn Backend> = Box::new(qemu);
         let key = args.layout.ssh_key().with_extension("pub");
         let public_key = fs::read_to_string(&key)
             .map_err(|e| io_fail(&format!("the SSH key {}", key.display()), e))?;

@@ -43,6 +43,8 @@ const COMMANDS: usize = 64;
 const NOTICES: usize = 256;
 /// How often the host's memory and disks are looked at.
 const LOOK_AROUND: Duration = Duration::from_secs(5);
+/// How long the first picture waits for what monitors say; they answer within milliseconds.
+const FIRST_WORDS: Duration = Duration::from_millis(500);
 /// How long effects under way are waited for at the end.
 const LAST_EFFECTS: Duration = Duration::from_secs(20);
 
@@ -110,6 +112,7 @@ pub fn start(options: Options) -> Result<(SupervisorHandle, SupervisorGuard), Pr
         replies: HashMap::new(),
         under_way: HashSet::new(),
         next_command: 0,
+        silent: HashSet::new(),
     };
     let run = move || {
         runtime.block_on(driver.run(inbox, queue, ended));
@@ -133,6 +136,9 @@ struct Driver {
     /// Tokens whose effects have not ended.
     under_way: HashSet<Token>,
     next_command: u64,
+    /// VMs that are up, but have not said how they are: until they did, or [`FIRST_WORDS`] are
+    /// over, there is no picture. The first one is all that `banger ls` ever shows.
+    silent: HashSet<VmId>,
 }
 
 impl Driver {
@@ -145,6 +151,7 @@ impl Driver {
         self.look_at_bundle();
         let mut look_around = interval(LOOK_AROUND);
         let mut deadline: Option<Instant> = None;
+        let first_words = Instant::now() + FIRST_WORDS;
         loop {
             if deadline.is_some() && self.under_way.is_empty() {
                 return;
@@ -153,6 +160,10 @@ impl Driver {
             tokio::select! {
                 biased;
                 () = sleep_until(last), if deadline.is_some() => return,
+                () = sleep_until(first_words), if !self.silent.is_empty() => {
+                    self.silent.clear();
+                    self.publish();
+                }
                 Some(input) = inbox.recv() => self.step(input),
                 Some(command) = queue.recv(), if deadline.is_none() => self.command(command),
                 _ = &mut ended, if deadline.is_none() => {
@@ -181,6 +192,7 @@ impl Driver {
             Input::EffectDone { token, .. } => drop(self.under_way.remove(token)),
             Input::Loaded(found) => {
                 for found in found.iter().filter(|found| found.up) {
+                    self.silent.insert(found.row.id.clone());
                     self.effects.follow(found.row.id.clone());
                 }
                 self.look_at_disks();
@@ -191,6 +203,8 @@ impl Driver {
                     self.effects.follow(row.id.clone());
                 }
             }
+            Input::MonitorUp(status) => drop(self.silent.remove(&status.vm)),
+            Input::MonitorGone { vm, .. } => drop(self.silent.remove(vm)),
             _ => {}
         }
         for effect in self.core.step(input, now()) {
@@ -244,7 +258,13 @@ impl Driver {
                 self.effects.database.ask(Request::Log(notice.clone()));
                 let _ = self.notices.try_send(notice);
             }
-            Effect::Publish => drop(self.fleet.send_replace(Arc::new(self.core.fleet()))),
+            Effect::Publish => self.publish(),
+        }
+    }
+
+    fn publish(&mut self) {
+        if self.silent.is_empty() {
+            self.fleet.send_replace(Arc::new(self.core.fleet()));
         }
     }
 
