@@ -135,6 +135,9 @@ pub struct Engine {
     options: Options,
     /// The beginning of a character whose rest has not come: at most 3 bytes.
     held: Vec<u8>,
+    /// Makes the next [`Engine::feed`] panic.
+    #[cfg(test)]
+    pub(super) fail_next: bool,
 }
 
 impl Engine {
@@ -158,11 +161,15 @@ impl Engine {
             guard: GuardState::default(),
             options,
             held: Vec::new(),
+            #[cfg(test)]
+            fail_next: false,
         }
     }
 
     /// Takes what the guest sent, split anyhow.
     pub fn feed(&mut self, bytes: &[u8]) -> Vec<EngineEvent> {
+        #[cfg(test)]
+        assert!(!self.fail_next, "as the test wants");
         if self.held.is_empty() {
             self.feed_from(bytes);
         } else {
@@ -175,7 +182,7 @@ impl Engine {
 
     /// Never gives the parser a part of a character: it loses what follows the rest of it.
     fn feed_from(&mut self, mut bytes: &[u8]) {
-        let Self { term, parser, limit, outbox, guard, options, held } = self;
+        let Self { term, parser, limit, outbox, guard, options, held, .. } = self;
         while !bytes.is_empty() {
             let end = bytes.len().min(FEED_SLICE);
             let end = end - unfinished(&bytes[..end]);

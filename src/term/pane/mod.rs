@@ -8,6 +8,8 @@
 mod fair;
 mod input;
 mod run;
+#[cfg(test)]
+mod tests;
 
 use std::{
     mem,
