@@ -47,12 +47,14 @@ if [ -z "${http_proxy-}" ]; then
 fi
 mode=unshare
 [ "$(id -u)" != 0 ] || mode=root
+# The hook is given as text: the root of the user namespace may not enter a home directory of
+# mode 0700 to read it.
 mmdebstrap --quiet --mode="$mode" --variant=minbase --include="$packages" \
     --dpkgopt='path-exclude=/usr/share/man/*' \
     --dpkgopt='path-exclude=/usr/share/doc/*' \
     --dpkgopt='path-include=/usr/share/doc/*/copyright' \
     --dpkgopt='path-exclude=/usr/share/locale/*' \
-    --customize-hook="sh '$here/debian-customize.sh' \"\$1\"" \
+    --customize-hook="$(cat "$here/debian-customize.sh")" \
     "$suite" "$work/tree.tar" "$@" ||
     fail "mmdebstrap failed (its reason is above; without a network nothing can be fetched)"
 
