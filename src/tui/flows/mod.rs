@@ -1,5 +1,6 @@
 //! The whole UI, as a user meets it.
 
+mod forms;
 mod machines;
 mod panes;
 mod screens;

@@ -81,6 +81,21 @@ impl Machines {
         state.selected = selected;
     }
 
+    /// Goes to the machine that another layer chose, such as the palette; a filter that hides it
+    /// is taken away.
+    fn follow_choice(&mut self, state: &mut State) {
+        let Some(chosen) = state.selected.clone() else { return };
+        if self.list.get(&state.fleet, self.row).is_some_and(|vm| vm.id == chosen) {
+            return;
+        }
+        if self.list.row_of(&state.fleet, &chosen).is_none() && state.vm(&chosen).is_some() {
+            self.set_filter("", state);
+        }
+        if let Some(row) = self.list.row_of(&state.fleet, &chosen) {
+            self.go_to(row, state);
+        }
+    }
+
     fn go_by(&mut self, by: isize, state: &mut State) {
         if self.open {
             self.scroll = self.scroll.saturating_add_signed(by).min(200);
@@ -239,6 +254,9 @@ impl Layer for Machines {
     }
 
     fn handle_event(&mut self, event: &LayerEvent<'_>, cx: &mut Cx<'_>) -> Handled {
+        if !matches!(event, LayerEvent::Fleet) {
+            self.follow_choice(cx.state);
+        }
         let handled = match event {
             LayerEvent::Action(action) => self.action(*action, cx),
             LayerEvent::Key(key) if self.editing => self.type_in(key.code, key.modifiers, cx.state),
