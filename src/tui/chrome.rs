@@ -95,7 +95,8 @@ fn hints(state: &State, contexts: &[Context]) -> Vec<(Action, String)> {
         let Some(rank) = contexts.iter().position(|c| info.contexts.contains(c)) else { continue };
         // Moving is known to everyone, and help has a place of its own.
         let moving = contexts[rank] == Context::List;
-        if moving || info.action == Action::Help || !availability(state, info.action).is_ready() {
+        let known = matches!(info.action, Action::Help | Action::Cancel);
+        if moving || known || !availability(state, info.action).is_ready() {
             continue;
         }
         // Sequences are shown after their first key.

@@ -1,10 +1,10 @@
 //! The outer terminal: taken, given back, whatever happens.
 
 use std::{
-    fmt::Write as _,
     io::{self, IsTerminal, Write},
     path::PathBuf,
     sync::atomic::{AtomicBool, Ordering},
+    thread,
 };
 
 use ratatui::crossterm::{
@@ -78,7 +78,6 @@ pub fn leave_sequence() -> Vec<u8> {
 fn push(out: &mut String, command: impl Command) {
     // Writing into a text cannot fail.
     let _ = command.write_ansi(out);
-    let _ = out.write_str("");
 }
 
 /// Takes the terminal: raw mode first, then the screen.
@@ -116,15 +115,24 @@ impl Drop for Guard {
     }
 }
 
-/// Makes a panic give the terminal back before it is reported. Panics of the terminal emulator
-/// are caught and cost a pane its screen only: they are passed over.
+/// Makes a panic of this thread give the terminal back before it is reported.
+///
+/// Panics of the terminal emulator are caught and cost a pane its screen only: they are passed
+/// over. Those of other threads end these threads, not the UI: while the screen is ours they go
+/// to the log.
 pub fn install_panic_hook(log: Option<PathBuf>) {
+    let ui = thread::current().id();
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         if crate::term::panic_is_caught() {
             return;
         }
         let was_taken = TAKEN.load(Ordering::SeqCst);
+        if was_taken && thread::current().id() != ui {
+            let thread = thread::current().name().unwrap_or("unnamed").to_owned();
+            tracing::error!(thread, "a thread panicked: {info}");
+            return;
+        }
         leave(true);
         report(info);
         if was_taken {

@@ -7,10 +7,10 @@ use ratatui::{
     layout::Position,
 };
 
-use super::screens::some;
+use super::screens::{job, some};
 use crate::{
     config::Config,
-    domain::{Admission, CommandBody, JobId, Phase},
+    domain::{Admission, CommandBody, JobId, JobState, Phase, Problem},
     supervisor::ConsoleKind,
     tui::{
         event::UiEvent,
@@ -74,8 +74,9 @@ fn creating_ends_in_the_shell() {
     let name = spec.name.to_string();
     assert!(ui.no_session());
     ui.picture(|fleet| fleet.vms.push(vm(50, &name, Phase::Creating).into()));
+    ui.picture(|fleet| *fleet.vms.last_mut().unwrap() = vm(50, &name, Phase::Starting).into());
     assert_eq!(ui.app.state.screen, Screen::Machines);
-    // Its boot is watched as soon as it is up ...
+    // Its boot is watched as soon as there is something to see ...
     ui.picture(|fleet| *fleet.vms.last_mut().unwrap() = vm(50, &name, Phase::Booting).into());
     assert_eq!(ui.app.state.screen, Screen::Panes);
     let (_, kind, console) = ui.session();
@@ -234,4 +235,36 @@ fn the_detail_shows_the_console_once_the_cursor_rests() {
     assert!(ui.no_session(), "passing over machines attaches to none");
     ui.send_keys("2");
     assert!(!ui.screen().contains("web login:"));
+}
+
+#[test]
+fn a_machine_that_could_not_be_made_opens_nothing() {
+    let mut ui = Ui::new(80, 24, some());
+    ui.send_keys("n");
+    ui.send_keys("<enter>");
+    let CommandBody::Create { spec, .. } = ui.answer(Admission::Queued(JobId(7))) else {
+        panic!("a machine is made")
+    };
+    let problem = Problem::new("cannot make it", "the disk is full", "delete something");
+    ui.picture(|fleet| fleet.jobs.push(job(7, JobState::Failed { problem })));
+    assert!(ui.app.state.panes.awaited.is_empty());
+    // Made by another hand later: no shell of it opens by itself.
+    ui.picture(|fleet| fleet.vms.push(vm(50, spec.name.as_str(), Phase::Running).into()));
+    assert!(ui.no_session());
+    assert_eq!(ui.app.state.screen, Screen::Machines);
+}
+
+#[test]
+fn nobody_is_taken_away_from_what_they_are_typing() {
+    let mut ui = Ui::new(80, 24, some());
+    ui.send_keys("n");
+    ui.send_keys("<enter>");
+    let CommandBody::Create { spec, .. } = ui.answer(Admission::Queued(JobId(7))) else {
+        panic!("a machine is made")
+    };
+    ui.send_keys("jR");
+    ui.picture(|fleet| fleet.vms.push(vm(50, spec.name.as_str(), Phase::Booting).into()));
+    assert!(ui.screen().contains("New name"), "{}", ui.screen());
+    assert!(ui.screen().contains("o on it opens a shell"), "{}", ui.screen());
+    assert!(ui.no_session());
 }

@@ -11,7 +11,7 @@ use ratatui::{
 
 use crate::{
     config::theme::Slot,
-    domain::{NoticeLevel, Phase, VmView},
+    domain::{JobState, NoticeLevel, Phase, VmView},
     supervisor::ConsoleKind,
     term::{PaneState, Select, Size, encode},
     tui::{
@@ -85,9 +85,10 @@ pub fn follow_fleet(busy: bool, cx: &mut Cx<'_>) {
     let awaited = std::mem::take(&mut cx.state.panes.awaited);
     for wish in awaited {
         let vm = fleet.vms.iter().find(|vm| vm.spec.name == wish.name);
-        let over = fleet.jobs.iter().any(|job| job.id == wish.job && job.state.is_over());
+        let job = fleet.jobs.iter().find(|job| job.id == wish.job).map(|job| &job.state);
         match vm {
-            Some(vm) if vm.phase.is_up() => {
+            // Before that there is no console to watch.
+            Some(vm) if matches!(vm.phase, Phase::Booting | Phase::Running) => {
                 if busy || cx.state.panes.typing || cx.state.screen == Screen::Panes {
                     let text = format!("{} is starting", vm.spec.name);
                     cx.toast(NoticeLevel::Info, text, "o on it opens a shell");
@@ -96,8 +97,10 @@ pub fn follow_fleet(busy: bool, cx: &mut Cx<'_>) {
                     open(vm, ConsoleKind::Ssh, cx);
                 }
             }
-            // It was made but is not up: it failed, which the job says.
-            _ if over => {}
+            // It will not come; the job, or the machine's own line, says why.
+            Some(vm) if matches!(vm.phase, Phase::Crashed | Phase::Deleting) => {}
+            _ if matches!(job, Some(JobState::Failed { .. } | JobState::Cancelled)) => {}
+            None if matches!(job, Some(JobState::Done)) => {}
             _ => cx.state.panes.awaited.push(wish),
         }
     }
