@@ -125,7 +125,10 @@ impl State {
 
     /// Takes over what the user has set.
     pub fn configure(&mut self, config: &Config) {
-        self.keys.set_escape(config.escape_chord);
+        // Left at its default, the setting must not undo what keymap.toml says.
+        if config.escape_chord != Config::default().escape_chord {
+            self.keys.set_escape(config.escape_chord);
+        }
         self.panes.options = Options {
             scrollback: usize::try_from(config.scrollback).unwrap_or(usize::MAX),
             clipboard: config.guest_clipboard,

@@ -1,14 +1,15 @@
 //! Making a machine, setting up, jobs, help and palette, through the whole UI.
 
 use crate::{
-    config::{Config, NewVm},
+    config::{Config, NewVm, keymap::Overrides, theme::Theme},
     domain::{
         Admission, BundleView, CommandBody, Denied, Fleet, JobId, JobState, JobView, Phase,
         Problem, StepState, StepView, UnixMs,
     },
     tui::{
         harness::Ui,
-        state::Screen,
+        keymap::{KeyMap, action_keys},
+        state::{Now, Screen, State},
         testing::{fleet, vm},
     },
 };
@@ -93,6 +94,23 @@ fn the_settings_are_the_forms_defaults() {
     ui.send_keys("n<enter>");
     let CommandBody::Create { spec, .. } = ui.command() else { panic!() };
     assert_eq!((spec.image.as_str(), spec.vcpus, spec.memory_mib), ("tiny", 3, 512));
+}
+
+#[test]
+fn the_escape_chord_is_the_settings_else_the_key_maps() {
+    let file = std::path::Path::new("keymap.toml");
+    let text = "[terminal]\npane-leave = \"ctrl-g\"\n";
+    let own = Overrides::parse(file, text, &action_keys()).unwrap();
+    let escape = |overrides: &Overrides, config: &Config| {
+        let keys = KeyMap::new(overrides).unwrap();
+        let mut state = State::new(Theme::default(), keys, (80, 24), Now::default());
+        state.configure(config);
+        state.keys.escape().to_string()
+    };
+    let set = Config { escape_chord: "ctrl-t".parse().unwrap(), ..Config::default() };
+    assert_eq!(escape(&Overrides::default(), &Config::default()), "Ctrl-]");
+    assert_eq!(escape(&own, &Config::default()), "Ctrl-g");
+    assert_eq!(escape(&own, &set), "Ctrl-t");
 }
 
 #[test]

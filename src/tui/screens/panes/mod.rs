@@ -150,7 +150,7 @@ pub fn follow_panes(cx: &mut Cx<'_>) -> bool {
         cx.toast(
             NoticeLevel::Warning,
             format!("{name} wanted to write to the clipboard and may not"),
-            "guest_clipboard = true in config.toml allows it",
+            "guest_clipboard = \"allow\" in config.toml lets it",
         );
     }
     if !cx.state.panes.current().is_some_and(super::super::pane::Entry::is_alive) {
