@@ -67,6 +67,13 @@ impl StopLadder {
         self.0.first().is_some_and(|rung| rung.method == Method::Kill)
     }
 
+    /// The same without what the guest would have to hear.
+    #[must_use]
+    pub fn past_the_guest(&self) -> Self {
+        let deaf = |rung: &&Rung| rung.method != Method::PowerButton;
+        Self(self.0.iter().filter(deaf).copied().collect())
+    }
+
     /// The rungs in order.
     #[must_use]
     pub fn rungs(&self) -> &[Rung] {

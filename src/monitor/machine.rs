@@ -1,8 +1,11 @@
 //! The VM's life under its monitor: launch, boot, reboot, stop.
 
-use std::os::fd::OwnedFd;
+use std::{os::fd::OwnedFd, time::Duration};
 
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
 
 use super::clock::Clock;
 use crate::{
@@ -17,6 +20,19 @@ use crate::{
 /// Tries to find a free port before giving up. A port is lost to another process only between
 /// choosing and using it, a few milliseconds.
 const PORT_TRIES: u32 = 5;
+
+/// How long the console is quiet before a guest that is gone has said all.
+const LAST_WORDS: Duration = Duration::from_millis(50);
+
+/// What a guest said of itself in one boot.
+#[derive(Debug, Default)]
+struct Guest {
+    /// Its own init runs.
+    entered: bool,
+    panicked: bool,
+    /// Our init could not go on, for this reason.
+    halted: Option<String>,
+}
 
 /// What a launch needs of the host. Asked again for each try and for each reboot.
 pub trait Stage: Send {
@@ -91,42 +107,49 @@ impl Life<'_> {
 
     /// Until the VMM is gone: the reason if the VM is off, nothing if it is to start again.
     async fn attend(&mut self, machine: &mut dyn Machine) -> Option<ExitReason> {
-        let mut panicked = false;
-        let mut halted = None;
+        let mut guest = Guest::default();
         loop {
             tokio::select! {
                 MachineEvent::Exited(exit) = machine.next_event() => {
-                    tracing::info!(?exit, "the VMM is gone");
+                    // What it said last may not have come through the console yet.
+                    while let Ok(Some(marker)) = timeout(LAST_WORDS, self.markers.recv()).await {
+                        self.observe(&mut guest, marker);
+                    }
+                    tracing::info!(?exit, ?guest, "the VMM is gone");
                     return match exit {
-                        _ if panicked => Some(ExitReason::GuestPanic),
+                        MachineExit::GuestReboot if guest.panicked => Some(ExitReason::GuestPanic),
                         MachineExit::GuestReboot => None,
-                        _ => Some(halted.map_or_else(
+                        exit => Some(guest.halted.map_or_else(
                             || exit.reason(),
                             |why| ExitReason::StartFailed { why },
                         )),
                     };
                 }
-                Some(marker) = self.markers.recv() => match marker {
-                    Marker::KernelPanic => panicked = true,
-                    Marker::Halted { reason } => halted = Some(reason),
-                    marker => self.observe(&marker),
-                },
+                Some(marker) = self.markers.recv() => self.observe(&mut guest, marker),
                 Some(ladder) = self.stops.recv() => {
+                    // Before it has entered its root, the guest has nothing to save and does not
+                    // hear the power button.
+                    let ladder = if guest.entered { ladder } else { ladder.past_the_guest() };
                     return Some(self.stop(machine, ladder).await);
                 }
             }
         }
     }
 
-    fn observe(&self, marker: &Marker) {
+    fn observe(&self, guest: &mut Guest, marker: Marker) {
         match marker {
             Marker::Init => self.mark(BootMark::Init),
-            Marker::SwitchRoot => self.mark(BootMark::SwitchRoot),
+            Marker::SwitchRoot => {
+                guest.entered = true;
+                self.mark(BootMark::SwitchRoot);
+            }
             Marker::SshReady { .. } => {
                 self.mark(BootMark::Ssh);
                 self.enter(MonitorPhase::Ready);
             }
-            Marker::KernelPanic | Marker::Halted { .. } | Marker::PowerDown => {}
+            Marker::KernelPanic => guest.panicked = true,
+            Marker::Halted { reason } => guest.halted = Some(reason),
+            Marker::PowerDown => {}
         }
     }
 
@@ -177,3 +200,6 @@ pub fn enter(status: &watch::Sender<MonitorStatus>, clock: Clock, phase: Monitor
         s.since = clock.now();
     });
 }
+
+#[cfg(test)]
+mod tests;

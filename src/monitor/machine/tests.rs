@@ -1,0 +1,184 @@
+//! Lives of a machine that is not there.
+
+use super::*;
+use crate::{
+    domain::{UnixMs, VmId, VmmKind},
+    host::pty,
+    vmm::fake::{FakeBackend, Script},
+};
+
+/// A stage that notes nothing and counts its ports.
+struct Ports(u16);
+
+impl Stage for Ports {
+    fn set(&mut self) -> Result<(MachineSpec, SshEndpoint), String> {
+        self.0 += 1;
+        let spec = MachineSpec {
+            vm: VmId::from_bytes([0; 4]),
+            vcpus: 1,
+            memory_mib: 64,
+            kernel: "/vmlinux".into(),
+            initrd: "/initrd".into(),
+            cmdline: String::new(),
+            disks: Vec::new(),
+            nics: Vec::new(),
+            socket: "/none".into(),
+        };
+        Ok((spec, SshEndpoint { host: "127.0.0.1".into(), port: self.0 }))
+    }
+
+    fn launched(&mut self, _pid: u32) {}
+}
+
+/// What a test holds of a life.
+struct Outside {
+    stops: mpsc::Sender<StopLadder>,
+    status: watch::Receiver<MonitorStatus>,
+    markers: mpsc::Sender<Marker>,
+    /// The host's end of the console: without it the guest's prints fail.
+    _console: OwnedFd,
+}
+
+impl Outside {
+    async fn until(&mut self, what: &str, is: impl Fn(&MonitorStatus) -> bool) -> MonitorStatus {
+        self.status.wait_for(|now| is(now)).await.expect(what).clone()
+    }
+}
+
+/// Lets a machine live, while a test does something to it.
+async fn live<T>(
+    backend: &FakeBackend,
+    test: impl AsyncFnOnce(&mut Outside) -> T,
+) -> (ExitReason, T) {
+    let (master, console) = pty::open_raw().expect("pty");
+    let (marked, markers) = mpsc::channel(8);
+    let (stop, stops) = mpsc::channel(8);
+    let clock = Clock::start();
+    let (status, watched) = watch::channel(MonitorStatus {
+        vm: VmId::from_bytes([0; 4]),
+        pid: 1,
+        vmm_pid: None,
+        vmm: VmmKind::QemuTcg,
+        phase: MonitorPhase::Preparing,
+        since: UnixMs(0),
+        ssh: None,
+        boot: BootTimes::default(),
+    });
+    let mut outside = Outside { stops: stop, status: watched, markers: marked, _console: master };
+    let mut life = Life { backend, console, markers, stops, status: &status, clock };
+    let mut ports = Ports(1000);
+    tokio::join!(life.run(&mut ports), test(&mut outside))
+}
+
+async fn boot(outside: &mut Outside) {
+    outside.until("booting", |s| s.phase == MonitorPhase::Booting).await;
+    for marker in [Marker::Init, Marker::SwitchRoot, Marker::SshReady { uptime_ms: 5 }] {
+        outside.markers.send(marker).await.expect("taken");
+    }
+    outside.until("ready", |s| s.phase == MonitorPhase::Ready).await;
+}
+
+fn script() -> Script {
+    Script::default()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_boot_is_marked_and_a_polite_stop_is_credited_to_the_power_button() {
+    let backend = FakeBackend::new(script());
+    let (reason, marks) = live(&backend, async |outside| {
+        boot(outside).await;
+        let status = outside.status.borrow().clone();
+        outside.stops.send(StopLadder::polite(1000)).await.expect("taken");
+        assert_eq!(status.ssh.expect("an address").port, 1001);
+        status.boot.0.into_iter().map(|(mark, _)| mark).collect::<Vec<_>>()
+    })
+    .await;
+    assert_eq!(reason, ExitReason::Stopped { by: Method::PowerButton });
+    assert_eq!(marks, [BootMark::Vmm, BootMark::Init, BootMark::SwitchRoot, BootMark::Ssh]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guest_that_reboots_is_launched_again_and_one_that_panics_is_not() {
+    let backend = FakeBackend::new(script());
+    let (reason, ()) = live(&backend, async |outside| {
+        boot(outside).await;
+        backend.end(MachineExit::GuestReboot);
+        outside.until("again", |s| s.boot.0.len() == 1).await;
+        boot(outside).await;
+        outside.markers.send(Marker::KernelPanic).await.expect("taken");
+        backend.end(MachineExit::GuestReboot);
+    })
+    .await;
+    assert_eq!(reason, ExitReason::GuestPanic);
+    assert_eq!(backend.launched().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_port_taken_meanwhile_is_replaced_but_not_for_ever() {
+    let backend = FakeBackend::new(script());
+    backend.fail_launch(VmmError::PortTaken(1001));
+    let (reason, port) = live(&backend, async |outside| {
+        let status = outside.until("booting", |s| s.phase == MonitorPhase::Booting).await;
+        outside.stops.send(StopLadder::kill()).await.expect("taken");
+        status.ssh.expect("an address").port
+    })
+    .await;
+    assert_eq!(port, 1002);
+    assert_eq!(reason, ExitReason::Stopped { by: Method::Kill });
+
+    let backend = FakeBackend::new(script());
+    for port in 0..=PORT_TRIES {
+        backend.fail_launch(VmmError::PortTaken(u16::try_from(port).expect("small")));
+    }
+    let (reason, ()) = live(&backend, async |_| ()).await;
+    assert!(matches!(reason, ExitReason::StartFailed { why } if why.contains("taken")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_before_the_guest_listens_does_not_wait_for_it() {
+    let backend = FakeBackend::new(Script { ignore_power_button: true, ..script() });
+    let (reason, ()) = live(&backend, async |outside| {
+        outside.until("booting", |s| s.phase == MonitorPhase::Booting).await;
+        outside.stops.send(StopLadder::polite(u64::from(u32::MAX))).await.expect("taken");
+    })
+    .await;
+    assert_eq!(reason, ExitReason::Stopped { by: Method::VmmQuit });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kill_takes_over_from_a_polite_stop_that_nobody_heeds() {
+    let deaf = Script { ignore_power_button: true, ..script() };
+    let backend = FakeBackend::new(deaf);
+    let (reason, ()) = live(&backend, async |outside| {
+        boot(outside).await;
+        outside.stops.send(StopLadder::polite(u64::from(u32::MAX))).await.expect("taken");
+        let by = Method::PowerButton;
+        outside.until("stopping", |s| s.phase == MonitorPhase::Stopping { by }).await;
+        outside.stops.send(StopLadder::polite(1)).await.expect("taken, and not heeded");
+        outside.stops.send(StopLadder::kill()).await.expect("taken");
+    })
+    .await;
+    assert_eq!(reason, ExitReason::Stopped { by: Method::Kill });
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_init_that_halts_and_a_vmm_that_dies_are_told_apart() {
+    let backend = FakeBackend::new(script());
+    let (reason, ()) = live(&backend, async |outside| {
+        outside.until("booting", |s| s.phase == MonitorPhase::Booting).await;
+        let reason = "no disk".to_owned();
+        outside.markers.send(Marker::Halted { reason }).await.expect("taken");
+        backend.end(MachineExit::GuestPoweroff);
+    })
+    .await;
+    assert_eq!(reason, ExitReason::StartFailed { why: "no disk".to_owned() });
+
+    let backend = FakeBackend::new(script());
+    let died = MachineExit::Unexpected { code: None, signal: Some(9), stderr: "killed".to_owned() };
+    let (reason, ()) = live(&backend, async |outside| {
+        boot(outside).await;
+        backend.end(died.clone());
+    })
+    .await;
+    assert_eq!(reason, died.reason());
+}
