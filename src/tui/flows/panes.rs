@@ -84,6 +84,8 @@ fn creating_ends_in_the_shell() {
     console.output("Linux version 6.1\r\n");
     ui.wait_until("the boot", |screen| screen.contains("Linux version 6.1"));
     assert!(!ui.app.state.panes.typing, "nothing to type at yet");
+    // Impatience changes nothing of that.
+    ui.send_keys("<enter><enter>");
     // ... and its shell takes the place of the console when SSH answers.
     ui.picture(|fleet| *fleet.vms.last_mut().unwrap() = vm(50, &name, Phase::Running).into());
     let (_, kind, shell) = ui.session();
@@ -267,4 +269,19 @@ fn nobody_is_taken_away_from_what_they_are_typing() {
     assert!(ui.screen().contains("New name"), "{}", ui.screen());
     assert!(ui.screen().contains("o on it opens a shell"), "{}", ui.screen());
     assert!(ui.no_session());
+}
+
+#[test]
+fn who_types_at_the_console_of_a_booting_machine_keeps_it() {
+    let mut ui = Ui::new(80, 24, some());
+    ui.send_keys("jjo");
+    let (_, _, console) = ui.session();
+    ui.send_keys("<enter>root");
+    ui.wait_for("the keys", |_| console.typed() == "root");
+    ui.picture(|fleet| {
+        let queue = fleet.vms.iter_mut().find(|vm| vm.spec.name.as_str() == "queue").unwrap();
+        std::sync::Arc::make_mut(queue).phase = Phase::Running;
+    });
+    assert!(ui.no_session());
+    assert!(ui.screen().contains("queue console"), "{}", ui.screen());
 }

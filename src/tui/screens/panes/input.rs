@@ -16,6 +16,13 @@ use crate::{
 
 /// Sends a key to the pane that is shown.
 pub fn key(event: &KeyEvent, cx: &mut Cx<'_>) {
+    // Who types at the console of a machine that boots wants the console; an impatient Enter
+    // is no sign of that.
+    if event.code != KeyCode::Enter
+        && let Some(entry) = cx.state.panes.current_mut()
+    {
+        entry.then_shell = false;
+    }
     let Some(pane) = cx.state.panes.current().and_then(|entry| entry.pane.as_ref()) else { return };
     let Some(key) = key_of(event.code) else { return };
     let modes = pane.with_engine(|engine| {

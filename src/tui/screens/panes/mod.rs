@@ -164,13 +164,7 @@ impl PanesScreen {
     fn action(&mut self, action: Action, cx: &mut Cx<'_>) -> Handled {
         let panes = &mut cx.state.panes;
         match action {
-            Action::PaneFocus => {
-                panes.typing = true;
-                if let Some(entry) = panes.current_mut() {
-                    // Who types at the console wants the console.
-                    entry.then_shell = false;
-                }
-            }
+            Action::PaneFocus => panes.typing = true,
             Action::PaneLeave => panes.typing = false,
             Action::PaneSendEscape => {
                 panes.typing = true;
