@@ -21,7 +21,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("bundle", &["domain"]),
     ("image", &["domain", "store", "host", "bundle"]),
     ("session", &["domain"]),
-    ("term", &["session"]),
+    // A pane shows the problem that a session could not be opened with.
+    ("term", &["domain", "session"]),
     ("monitor", &["domain", "store", "host", "vmm", "guest", "bundle", "image", "session"]),
     (
         "supervisor",

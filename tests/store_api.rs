@@ -88,6 +88,9 @@ fn a_run_is_open_from_start_to_exit() {
     assert_eq!(row().last_exit, None);
 
     store.set_wanted(&id(1), Wanted::Running).expect("wanted");
+    let early = store.record_start(&id(1), UnixMs(9), VmmKind::QemuKvm, None);
+    assert_eq!(early, Err(StoreError::NotReady(id(1))));
+    store.set_state(&id(1), VmState::Ready).expect("state");
     store.record_start(&id(1), UnixMs(9), VmmKind::QemuKvm, Some(2222)).expect("start");
     let boot = BootTimes(vec![(BootMark::Kernel, 130)]);
     store.record_boot(&id(1), &boot).expect("boot");

@@ -19,6 +19,9 @@ pub enum StoreError {
     /// It is not in the database (any more).
     #[error("there is no VM {0}")]
     NoSuchVm(VmId),
+    /// It is not all there: being made or removed.
+    #[error("the VM {0} is being made or removed")]
+    NotReady(VmId),
     /// The ledger has entries of the VM: something of it is still on the host.
     #[error("{entries} things of the VM {vm} are still on the host")]
     StillOnHost {
@@ -52,6 +55,11 @@ impl From<StoreError> for Problem {
                 "cannot change the VM",
                 "it is not in the database: another banger removed it",
                 "",
+            ),
+            StoreError::NotReady(_) => Self::new(
+                "cannot start the VM",
+                "it is being made or removed",
+                "if that was interrupted, delete it",
             ),
             StoreError::StillOnHost { .. } => Self::new(
                 "cannot remove the VM",

@@ -143,6 +143,7 @@ impl Store {
     /// exit and the boot times of the run before are forgotten.
     ///
     /// # Errors
+    /// [`StoreError::NotReady`] if it is being made or removed: then it must not start;
     /// [`StoreError::NoSuchVm`], or the file.
     pub fn record_start(
         &self,
@@ -152,6 +153,13 @@ impl Store {
         ssh_port: Option<u16>,
     ) -> Result<(), StoreError> {
         self.write(Survive::PowerLoss, "cannot store the start", |tx| {
+            let state: Option<String> = tx
+                .prepare_cached("SELECT state FROM vms WHERE id = ?1")?
+                .query_row([vm.as_str()], |row| row.get(0))
+                .optional()?;
+            if state.is_some_and(|state| state != to_word(&VmState::Ready)) {
+                return Err(StoreError::NotReady(vm.clone()).into());
+            }
             let sql = "UPDATE vms SET started = ?2, vmm = ?3, ssh_port = coalesce(?4, ssh_port), \
                        last_exit = NULL, last_boot = '[]' WHERE id = ?1";
             let values = params![vm.as_str(), at.0.cast_signed(), to_word(&vmm), ssh_port];

@@ -208,3 +208,93 @@ pub fn name<'a>(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judge(phase: Phase, will_be_up: bool, wanted: bool, busy: bool, killing: bool) -> String {
+        let name = "web".parse().expect("name");
+        let at = Standing { name: &name, phase, will_be_up, wanted, busy, killing };
+        [Verb::Start, Verb::Stop, Verb::Kill, Verb::Restart, Verb::Delete, Verb::Rename]
+            .into_iter()
+            .map(|asked| match verb(asked, &at) {
+                Verdict::Queue => 'q',
+                Verdict::Ignore(text) => {
+                    assert!(text.starts_with("web "), "{text}");
+                    'i'
+                }
+                Verdict::Deny(problem) => {
+                    assert!(!problem.why.is_empty() && !problem.hint.is_empty(), "{problem:?}");
+                    'd'
+                }
+            })
+            .collect()
+    }
+
+    /// The table of the module's documentation, row by row.
+    #[test]
+    fn the_table_is_as_documented() {
+        let (yes, no) = (true, false);
+        // start, stop, kill, restart, delete, rename
+        assert_eq!(judge(Phase::Creating, no, no, yes, no), "dddddd");
+        assert_eq!(judge(Phase::Creating, no, no, no, no), "ddddqd");
+        assert_eq!(judge(Phase::Stopped, no, no, no, no), "qiiqqq");
+        assert_eq!(judge(Phase::Stopped, no, yes, no, no), "qqiqqq");
+        assert_eq!(judge(Phase::Crashed, no, yes, no, no), "qqiqqq");
+        for phase in [Phase::Starting, Phase::Booting, Phase::Running] {
+            assert_eq!(judge(phase, yes, yes, no, no), "iqqqdq", "{phase:?}");
+            assert_eq!(judge(phase, no, yes, yes, no), "qiqqdq", "{phase:?}");
+        }
+        assert_eq!(judge(Phase::Stopping, no, no, yes, no), "qiqqdq");
+        assert_eq!(judge(Phase::Stopping, yes, yes, yes, no), "iqqidq");
+        assert_eq!(judge(Phase::Stopping, no, no, yes, yes), "qiiqdq");
+        assert_eq!(judge(Phase::Deleting, no, no, yes, no), "ddddid");
+        assert_eq!(judge(Phase::Deleting, no, no, no, no), "ddddqd");
+    }
+
+    #[test]
+    fn a_vm_larger_than_the_host_is_denied_with_figures() {
+        let draft = crate::domain::VmDraft {
+            name: "web".into(),
+            image: "tiny".into(),
+            vcpus: "1".into(),
+            memory: "8G".into(),
+            ..Default::default()
+        };
+        let spec = draft.validate().expect("valid");
+        let mut at = HostView { memory_total: 4 << 30, ..HostView::default() };
+        let problem = host(&spec, &at).expect_err("too large");
+        assert_eq!(problem.why, "it has 8 GiB of memory, the whole host only 4 GiB");
+        at.memory_total = 8 << 30;
+        assert_eq!(host(&spec, &at), Ok(()));
+        let missing =
+            Problem::new("no runtime directory", "looked in /x", "banger runtime bootstrap");
+        at.bundle = BundleView::Missing { problem: missing };
+        assert_eq!(host(&spec, &at).expect_err("missing").hint, "banger runtime bootstrap");
+    }
+
+    #[test]
+    fn an_image_that_is_not_there_is_denied_with_those_that_are() {
+        let draft = crate::domain::VmDraft {
+            name: "web".into(),
+            image: "arch".into(),
+            vcpus: "1".into(),
+            memory: "64".into(),
+            ..Default::default()
+        };
+        let spec = draft.validate().expect("valid");
+        let at = HostView::default();
+        assert_eq!(create(&spec, &at, None, []), Ok(()), "not known yet");
+        let tiny = ImageView {
+            name: "tiny".into(),
+            about: String::new(),
+            size: 1,
+            default_memory_mib: 64,
+        };
+        let problem = create(&spec, &at, Some(&[tiny]), []).expect_err("no such image");
+        assert_eq!(problem.hint, "use one of: tiny");
+        let problem = create(&spec, &at, Some(&[]), []).expect_err("no image at all");
+        assert!(problem.hint.contains("bootstrap"), "{problem}");
+    }
+}

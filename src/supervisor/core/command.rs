@@ -133,6 +133,9 @@ impl Core {
     }
 
     fn begin_or_join_stop(&mut self, id: &VmId, job: JobId, kill: bool, restart: bool) {
+        if !restart {
+            self.leave_out(id);
+        }
         let Some(vm) = self.touch(id) else { return };
         // Starts that wait are not wanted any more; stops that wait become this one.
         let mut jobs = vec![job];

@@ -47,7 +47,10 @@ pub enum Input {
     },
     /// A monitor says how it is: when it is found, and at each change. Whoever started it.
     MonitorUp(MonitorStatus),
-    /// A monitor that was up is not any more: its connection is closed and its lock is free.
+    /// A monitor that was up is not any more: its connection is closed and its lock is free now
+    /// (if it is held again, somebody else's monitor is up: this input is left out).
+    /// [`Input::RowsChanged`] comes before it, with what it stored at its end: a guest's own
+    /// power-off also changes what is wanted.
     MonitorGone {
         /// Whose.
         vm: VmId,
@@ -148,11 +151,12 @@ pub enum Effect {
         token: Token,
         /// Whose.
         vm: VmId,
-        /// How its run ended if its monitor could not say: for `Store::record_lost`, with the
-        /// lock held, before anything is undone.
-        lost: Option<ExitRecord>,
+        /// How its run ended, should it still be open: for `Store::record_lost`, with the lock
+        /// held, before anything is undone.
+        lost: ExitRecord,
     },
-    /// Remove the VM's directories. Done as well if there are none.
+    /// Remove the VM's directories, holding its run lock; a problem if another holds it, for then
+    /// it is up. Done as well if there are none.
     DeleteFiles {
         /// Comes back when it is done.
         token: Token,

@@ -31,6 +31,13 @@ mod stage;
 mod vm;
 mod work;
 
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod world;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,

@@ -36,7 +36,7 @@ pub enum Outcome {
     Started,
     /// It could not be started.
     Failed(Problem),
-    /// The restore was cancelled before its turn.
+    /// The restore was cancelled, or it was told to stop, before its turn.
     Skipped,
 }
 
@@ -99,10 +99,10 @@ pub(super) struct Restore {
     active: BTreeMap<JobId, VmId>,
 }
 
-/// Whether it should be up, and neither is nor will be.
+/// Whether it should be up, and neither is nor will be. While the user stops it, it should not.
 pub(super) fn is_due(vm: &Vm) -> bool {
     let wanted = vm.row.wanted == Wanted::Running || vm.row.spec.restore;
-    vm.row.state == VmState::Ready && wanted && !vm.will_be_up()
+    vm.row.state == VmState::Ready && wanted && !vm.will_be_up() && !vm.is_stopped_here()
 }
 
 fn before(vm: &Vm) -> Before {
@@ -216,6 +216,16 @@ impl Core {
         };
         self.came_out(&vm, outcome);
         self.go_on();
+    }
+
+    /// The user stops a VM whose turn has not come.
+    pub(super) fn leave_out(&mut self, vm: &VmId) {
+        let Some(restore) = &mut self.restore else { return };
+        let before = restore.todo.len();
+        restore.todo.retain(|id| id != vm);
+        if restore.todo.len() < before {
+            self.came_out(vm, Outcome::Skipped);
+        }
     }
 
     /// Ends the restore, if it is this job; what it started goes on.

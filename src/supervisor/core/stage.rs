@@ -126,7 +126,7 @@ impl Core {
                 if let Some(vm) = self.vms.get_mut(id) {
                     vm.row.state = VmState::Deleting;
                 }
-                self.clean_up(id, false);
+                self.clean_up(id);
             }
             (Stage::Files, Ok(())) => {
                 self.task_step(id, "files", StepState::Done);
@@ -222,6 +222,13 @@ impl Core {
             Some(waiting) if waiting.wish == Wish::Start && going_down => {
                 vm.queue.push_front(waiting);
             }
+            // Its deletion was interrupted by a start from elsewhere, and that has ended.
+            Some(Waiting { wish: Wish::Start, jobs }) if vm.row.state != VmState::Ready => {
+                let what = format!("cannot start {}", vm.row.spec.name);
+                let problem = Problem::new(what, "it is being deleted", "delete it again");
+                self.jobs_failed(id, &jobs, &problem);
+                self.settle(id);
+            }
             Some(Waiting { wish: Wish::Start, jobs }) => {
                 for job in &jobs {
                     self.jobs.extend(*job, &super::command::START_STEPS);
@@ -269,6 +276,7 @@ impl Core {
     }
 
     fn spawned(&mut self, id: &VmId, result: Result<(), Problem>) {
+        let now = self.now;
         let Some(vm) = self.touch(id) else { return };
         match result {
             Err(problem) if !vm.up => {
@@ -278,7 +286,7 @@ impl Core {
                 self.jobs_failed(id, &jobs, &problem);
                 // It may have died half-way.
                 self.begin(id, Doing::Tidy, Stage::Clean, Vec::new());
-                self.clean_up(id, false);
+                self.clean_up(id);
             }
             // Up although our monitor did not start: somebody else's did.
             Ok(()) | Err(_) => {
@@ -287,6 +295,7 @@ impl Core {
                 }
                 if !vm.up {
                     vm.up = true;
+                    vm.row.started = Some(now);
                     vm.row.last_exit = None;
                 }
                 if vm.queue.is_empty() { self.await_ready(id) } else { self.give_way(id) }
@@ -394,8 +403,8 @@ impl Core {
         let up = vm.up;
         let Some(task) = &mut vm.task else { return };
         let (doing, lost) = (task.doing, task.lost.take());
-        if let Some(lost) = lost.filter(|_| !up) {
-            vm.row.last_exit.get_or_insert(lost);
+        if vm.row.run_is_open() && !up {
+            vm.row.last_exit = lost;
         }
         if let Err(problem) = result {
             return self.give_up(id, &problem);

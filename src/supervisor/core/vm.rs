@@ -74,7 +74,7 @@ pub(super) struct Task {
     pub jobs: Vec<JobId>,
     /// Why it is being undone.
     pub failure: Option<Problem>,
-    /// How the run ended, if its monitor could not say.
+    /// How the run ended, should it still be open.
     pub lost: Option<ExitRecord>,
 }
 
@@ -201,6 +201,13 @@ impl Vm {
             Some(Doing::Tidy | Doing::Delete) => false,
             None => self.up && !self.going_down(),
         }
+    }
+
+    /// Whether a stop of the user's is under way or waits.
+    pub fn is_stopped_here(&self) -> bool {
+        let stop = |waiting: &Waiting| matches!(waiting.wish, Wish::Stop { restart: false, .. });
+        let doing = self.task.as_ref().map(|task| task.doing);
+        matches!(doing, Some(Doing::Stop { restart: false, .. })) || self.queue.iter().any(stop)
     }
 
     /// Whether a kill could not hasten anything.

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     domain::{
         BootMark, ExitReason, ExitRecord, JobId, MonitorPhase, MonitorStatus, NoticeLevel, Problem,
-        StepState, VmId, Wanted,
+        StepState, VmId,
     },
     store::{VmRow, VmState},
 };
@@ -26,7 +26,7 @@ impl Core {
             self.touched.insert(id.clone());
             if tidy {
                 self.begin(&id, Doing::Tidy, Stage::Clean, Vec::new());
-                self.clean_up(&id, lost);
+                self.clean_up(&id);
             }
         }
         for (command, body, fresh) in std::mem::take(&mut self.early) {
@@ -85,9 +85,13 @@ impl Core {
             vm.problem = None;
         }
         let (phase, boot) = (status.phase, status.boot.clone());
+        vm.row.started.get_or_insert(status.since);
         vm.row.last_exit = None;
         vm.status = Some(status);
-        let Some(task) = &vm.task else { return };
+        let Some(task) = &vm.task else {
+            // Somebody started it while a start waited for the end of the run before.
+            return self.settle(&id);
+        };
         let (doing, stage, jobs) = (task.doing, task.stage, task.jobs.clone());
         match doing {
             Doing::Start => {
@@ -169,10 +173,6 @@ impl Core {
         let lost = exit.is_none();
         let exit = exit.unwrap_or(ExitRecord { at, reason: ExitReason::MonitorLost });
         let name = vm.row.spec.name.clone();
-        if exit.reason == ExitReason::GuestPoweroff {
-            // `Store::record_exit` stored that with the exit.
-            vm.row.wanted = Wanted::Stopped;
-        }
         let sentence = exit.reason.sentence();
         let clean = exit.reason.is_clean();
         if !lost {
@@ -189,7 +189,7 @@ impl Core {
                 self.notice(NoticeLevel::Error, Some(id.clone()), text, &hint);
             }
         }
-        self.clean_up(id, lost);
+        self.clean_up(id);
     }
 
     pub(super) fn start_failed(&mut self, id: &VmId, exit: Option<ExitRecord>) {
@@ -208,13 +208,12 @@ impl Core {
         self.run_ended(id, exit);
     }
 
-    pub(super) fn clean_up(&mut self, id: &VmId, lost: bool) {
-        let reason = ExitReason::MonitorLost;
-        let lost = lost.then_some(ExitRecord { at: self.now, reason });
+    pub(super) fn clean_up(&mut self, id: &VmId) {
+        let lost = ExitRecord { at: self.now, reason: ExitReason::MonitorLost };
         self.task_step(id, "stop", StepState::Done);
         self.task_step(id, "clean up", StepState::Running);
         if let Some(task) = self.vms.get_mut(id).and_then(|vm| vm.task.as_mut()) {
-            task.lost.clone_from(&lost);
+            task.lost = Some(lost.clone());
         }
         let vm = id.clone();
         self.ask(id, Stage::Clean, |token| Effect::CleanUp { token, vm, lost });
