@@ -38,8 +38,8 @@ impl Store {
         let now = SystemTime::UNIX_EPOCH + Duration::from_millis(now.0);
         let age = newest(self.path())
             .and_then(|file| fs::metadata(file).and_then(|meta| meta.modified()).ok())
-            // A backup of the future says nothing: make one.
-            .and_then(|made| now.duration_since(made).ok());
+            // Of a day ahead or more: the clock was wrong then or is now. Make one.
+            .map(|made| now.duration_since(made).unwrap_or_else(|ahead| ahead.duration()));
         if age.is_some_and(|age| age < MAX_AGE) {
             return Ok(Maintenance::NotDue);
         }

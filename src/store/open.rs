@@ -23,6 +23,15 @@ pub(super) fn open(path: &Path) -> Result<Connection, Problem> {
     make_parent(path)?;
     let found = look(path)?;
     let said = |e: rusqlite::Error| problem(path, WHAT, &e);
+    let wal = sidecar(path, "-wal");
+    let at_rest = found == Found::Database && !wal.exists();
+    if at_rest
+        && let Err(why) = sound_at_rest(path)
+        // Somebody opened it meanwhile, and may have written while it was read: look again below.
+        && !wal.exists()
+    {
+        return Err(damaged(path, WHAT, &why));
+    }
 
     let mut conn = Connection::open_with_flags(
         path,
@@ -39,11 +48,8 @@ pub(super) fn open(path: &Path) -> Result<Connection, Problem> {
     if version > VERSION {
         return Err(newer(path, version));
     }
-    if found == Found::Database && version > 0 {
-        // What is read first and must not be wrong; the rest is checked before each backup.
-        for table in ["vms", "ledger", "meta"] {
-            check(&conn, Some(table)).map_err(said)?.map_err(|why| damaged(path, WHAT, &why))?;
-        }
+    if found == Found::Database && version > 0 && !at_rest {
+        check_first(&conn).map_err(said)?.map_err(|why| damaged(path, WHAT, &why))?;
     }
     conn.set_db_config(untouched, false).map_err(said)?;
 
@@ -58,6 +64,28 @@ pub(super) fn open(path: &Path) -> Result<Connection, Problem> {
     Ok(conn)
 }
 
+/// Checks a file that nobody has open, so that nothing is made beside it.
+fn sound_at_rest(path: &Path) -> Result<(), String> {
+    let Some(uri) = backup::uri_path(path) else { return Ok(()) };
+    let uri = format!("file:{uri}?mode=ro&immutable=1");
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    let conn = Connection::open_with_flags(uri, flags).map_err(|e| e.to_string())?;
+    if migrate::version(&conn).map_err(|e| e.to_string())? == 0 {
+        return Ok(());
+    }
+    check_first(&conn).map_err(|e| e.to_string())?
+}
+
+/// Checks what is read first and must not be wrong; the rest is checked before each backup.
+fn check_first(conn: &Connection) -> rusqlite::Result<Result<(), String>> {
+    for table in ["vms", "ledger", "meta"] {
+        if let Err(why) = check(conn, Some(table))? {
+            return Ok(Err(why));
+        }
+    }
+    Ok(Ok(()))
+}
+
 /// `quick_check` of one table or of all: the first finding, if there is one.
 pub(super) fn check(
     conn: &Connection,
@@ -68,7 +96,8 @@ pub(super) fn check(
         None => "PRAGMA quick_check(1)".to_owned(),
     };
     let said: String = conn.query_row(&sql, [], |row| row.get(0))?;
-    Ok(if said == "ok" { Ok(()) } else { Err(said.lines().next().unwrap_or("").to_owned()) })
+    let finding = said.lines().find(|line| !line.starts_with("***")).unwrap_or("").to_owned();
+    Ok(if said == "ok" { Ok(()) } else { Err(finding) })
 }
 
 /// Makes the state directory, for its owner only: guests' disks and a key will lie in it.

@@ -49,8 +49,8 @@ pub enum Input {
     MonitorUp(MonitorStatus),
     /// A monitor that was up is not any more: its connection is closed and its lock is free now
     /// (if it is held again, somebody else's monitor is up: this input is left out).
-    /// [`Input::RowsChanged`] comes before it, with what it stored at its end: a guest's own
-    /// power-off also changes what is wanted.
+    /// What else it stored at its end comes with [`Input::RowsChanged`], before or soon after: a
+    /// guest's own power-off also changes what is wanted.
     MonitorGone {
         /// Whose.
         vm: VmId,

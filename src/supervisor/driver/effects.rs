@@ -95,11 +95,11 @@ impl Effects {
     }
 
     /// Clears up after a dead monitor.
-    pub fn clean_up(&self, token: Token, vm: VmId, lost: Option<ExitRecord>) {
+    pub fn clean_up(&self, token: Token, vm: VmId, lost: ExitRecord) {
         self.block(token, move |this| {
             let _lock = this.lock(&vm)?;
             let layout = &this.options.layout;
-            files::clean_up(layout, &Store::open(&layout.database())?, &vm, lost.as_ref())
+            files::clean_up(layout, &Store::open(&layout.database())?, &vm, &lost)
         });
     }
 

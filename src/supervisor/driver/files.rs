@@ -82,8 +82,8 @@ pub fn create(
     })
 }
 
-/// Clears up what a dead monitor left, after writing down how its run ended if it could not say
-/// so itself. Nothing to do if the lock is held: the VM is up.
+/// Clears up what a dead monitor left, after writing down how its run ended if that is still
+/// open. Nothing to do if the lock is held: the VM is up.
 ///
 /// # Errors
 /// All that could not be removed.
@@ -91,12 +91,10 @@ pub fn clean_up(
     layout: &Layout,
     store: &Store,
     vm: &VmId,
-    lost: Option<&ExitRecord>,
+    lost: &ExitRecord,
 ) -> Result<(), Problem> {
     let Some(lock) = run_lock(layout, vm)? else { return Ok(()) };
-    if let Some(exit) = lost {
-        store.record_lost(vm, exit)?;
-    }
+    store.record_lost(vm, lost)?;
     let left = clear(store, vm);
     let _ = lock.unlink();
     if left.is_empty() {
