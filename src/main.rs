@@ -31,10 +31,11 @@ fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::OK });
         }
     };
-    setup::install_panic_hook();
+    // A monitor is small: what is for people at a terminal stays out of it.
     if let Some(Verb::Monitor(monitor)) = &arguments.verb {
         return monitor_main(monitor);
     }
+    setup::install_panic_hook();
     exit::code(match &arguments.verb {
         Some(verb) => cli::run(verb, connect),
         None if arguments.restore => cli::restore(connect),

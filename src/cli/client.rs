@@ -13,7 +13,7 @@ use super::out;
 use crate::{
     domain::{
         Admission, CommandBody, Denied, Fleet, JobId, JobState, JobView, Phase, Problem, StepState,
-        VmId, VmView,
+        VmView,
     },
     supervisor::{OpenSession, SupervisorHandle},
 };
@@ -45,9 +45,23 @@ pub struct Task {
     pub body: CommandBody,
     /// What is so when it is done: `started`.
     pub done: &'static str,
+    /// When it is done.
+    pub until: Until,
     /// How to wait until the guest is ready after that.
     pub wait: Option<Wait>,
 }
+
+/// When something is done as far as the user is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// When its job is over. The job of a start is over when the guest is ready.
+    Over,
+    /// When the VMM runs: what comes after that is the guest's affair, and shown by `ls`.
+    Launched,
+}
+
+/// The step of a start's job that is over when the VMM runs.
+const LAUNCHED: &str = "vmm";
 
 impl Client {
     /// Uses a supervisor; `finish` is called when this client is dropped.
@@ -119,11 +133,26 @@ impl Client {
     /// # Errors
     /// When it is denied or fails.
     pub fn ask(&mut self, name: &str, body: CommandBody) -> Result<(), Problem> {
+        self.ask_and_see(name, body, |_| Ok(()))
+    }
+
+    /// As [`Client::ask`]; `see` gets each picture of the job.
+    ///
+    /// # Errors
+    /// When it is denied or fails, or what `see` says.
+    pub fn ask_and_see<E: From<Problem>>(
+        &mut self,
+        name: &str,
+        body: CommandBody,
+        see: impl FnMut(&JobView) -> Result<(), E>,
+    ) -> Result<(), E> {
         let fleet = self.handle.fleet.clone();
         match self.runtime.block_on(admit(&self.handle, body))? {
-            Admission::Queued(job) => self.runtime.block_on(follow(fleet, job, name)).map(drop),
+            Admission::Queued(job) => {
+                self.runtime.block_on(follow(fleet, job, name, Until::Over, see))
+            }
             Admission::Ignored(_) => Ok(()),
-            Admission::Denied(Denied(problem)) => Err(problem),
+            Admission::Denied(Denied(problem)) => Err(problem.into()),
         }
     }
 
@@ -145,9 +174,11 @@ impl Client {
                 let wait = task.wait.map(|wait| (Instant::now() + wait.within, wait.probe));
                 let admission = admit(handle, task.body).await;
                 let fleet = handle.fleet.clone();
-                let name = task.name.clone();
+                let (name, done, until) = (task.name.clone(), task.done, task.until);
                 let id = running
-                    .spawn(async move { carry(admission?, fleet, &name, task.done, wait).await })
+                    .spawn(
+                        async move { carry(admission?, fleet, &name, (done, until), wait).await },
+                    )
                     .id();
                 names.insert(id, task.name);
             }
@@ -177,12 +208,17 @@ async fn carry(
     admission: Admission,
     mut fleet: watch::Receiver<Arc<Fleet>>,
     name: &str,
-    done: &str,
+    (done, until): (&str, Until),
     wait: Option<(Instant, Probe)>,
 ) -> Result<String, Problem> {
     let text = match admission {
         Admission::Queued(job) => {
-            follow(fleet.clone(), job, name).await?;
+            let mut shown = String::new();
+            let show = |job: &JobView| -> Result<(), Problem> {
+                show_step(name, job, &mut shown);
+                Ok(())
+            };
+            follow(fleet.clone(), job, name, until, show).await?;
             done.to_owned()
         }
         Admission::Ignored(sentence) => sentence,
@@ -205,35 +241,44 @@ async fn admit(handle: &SupervisorHandle, body: CommandBody) -> Result<Admission
     answer.await.map_err(|_| gone())
 }
 
-/// Waits until a job is over.
-async fn follow(
+/// Waits until a job is done; `see` gets each picture of it.
+async fn follow<E: From<Problem>>(
     mut fleet: watch::Receiver<Arc<Fleet>>,
     id: JobId,
     name: &str,
-) -> Result<Option<VmId>, Problem> {
+    until: Until,
+    mut see: impl FnMut(&JobView) -> Result<(), E>,
+) -> Result<(), E> {
     let mut seen = false;
-    let mut shown = String::new();
     loop {
         let picture = Arc::clone(&fleet.borrow_and_update());
         match picture.jobs.iter().find(|job| job.id == id) {
             Some(job) => {
                 seen = true;
+                see(job)?;
                 match &job.state {
-                    JobState::Done => return Ok(job.vm.clone()),
-                    JobState::Failed { problem } => return Err(problem.clone()),
+                    JobState::Done => return Ok(()),
+                    JobState::Failed { problem } => return Err(problem.clone().into()),
                     JobState::Cancelled => {
-                        let what = format!("{} was not finished", job.title);
-                        return Err(Problem::new(what, "it was cancelled", ""));
+                        let what = format!("{name}: {} was not finished", job.title);
+                        return Err(Problem::new(what, "it was cancelled", "").into());
                     }
-                    JobState::Queued | JobState::Running => show_step(name, job, &mut shown),
+                    JobState::Running if until == Until::Launched && is_launched(job) => {
+                        return Ok(());
+                    }
+                    JobState::Queued | JobState::Running => {}
                 }
             }
             // An ended job may be taken off the list before we look again.
-            None if seen => return Ok(None),
+            None if seen => return Ok(()),
             None => {}
         }
         fleet.changed().await.map_err(|_| gone())?;
     }
+}
+
+fn is_launched(job: &JobView) -> bool {
+    job.steps.iter().any(|step| step.name == LAUNCHED && step.state == StepState::Done)
 }
 
 fn show_step(name: &str, job: &JobView, shown: &mut String) {

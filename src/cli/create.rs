@@ -2,7 +2,7 @@
 
 use super::{
     args::Create,
-    client::{Client, Task},
+    client::{Client, Task, Until},
     exit::{self, Failure, Outcome},
     find, machines, out,
     setup::Setup,
@@ -27,11 +27,13 @@ pub fn run(create: &Create, client: &mut Client, setup: &Setup) -> Outcome {
     // Which images there are is known when the runtime directory has been looked at.
     let fleet = client.wait(|fleet| fleet.loaded && fleet.host.bundle != BundleView::Unknown)?;
     let spec = spec(create, &fleet, &setup.config.new_vm)?;
+    let wait = machines::wait(create.wait, setup);
     let task = Task {
         name: spec.name.to_string(),
         body: CommandBody::Create { spec, start: create.start },
         done: if create.start { "created and started" } else { "created" },
-        wait: machines::wait(create.wait, setup),
+        until: if create.start { machines::until(wait.as_ref()) } else { Until::Over },
+        wait,
     };
     let all_well = machines::carry_out(client, vec![task])?;
     if all_well && !create.start {

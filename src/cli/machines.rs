@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     args::{self, Names, Rename, Rm, Start},
-    client::{Client, Task, Wait},
+    client::{Client, Task, Until, Wait},
     exit::{self, Failure, Outcome},
     find, out,
     setup::Setup,
@@ -45,8 +45,13 @@ pub(super) fn wait(wanted: args::Wait, setup: &Setup) -> Option<Wait> {
     Some(Wait { within, probe: Arc::new(move |vm, left| ssh::probe(&layout, vm, left)) })
 }
 
+/// A start that is not waited for is done when the VMM runs.
+pub(super) const fn until(wait: Option<&Wait>) -> Until {
+    if wait.is_some() { Until::Over } else { Until::Launched }
+}
+
 fn task(vm: &VmView, body: CommandBody, done: &'static str, wait: Option<Wait>) -> Task {
-    Task { name: vm.spec.name.to_string(), body, done, wait }
+    Task { name: vm.spec.name.to_string(), body, done, until: until(wait.as_ref()), wait }
 }
 
 /// `stop`.
@@ -58,6 +63,7 @@ pub fn stop(names: &Names, client: &mut Client) -> Outcome {
         name: vm.spec.name.to_string(),
         body: CommandBody::Stop(vm.id.clone()),
         done: "stopped",
+        until: Until::Over,
         wait: None,
     })
 }
@@ -71,6 +77,7 @@ pub fn kill(names: &Names, client: &mut Client) -> Outcome {
         name: vm.spec.name.to_string(),
         body: CommandBody::Kill(vm.id.clone()),
         done: "killed",
+        until: Until::Over,
         wait: None,
     })
 }
@@ -139,6 +146,7 @@ pub fn rm(rm: &Rm, client: &mut Client) -> Outcome {
             name: vm.spec.name.to_string(),
             body: CommandBody::Kill(vm.id.clone()),
             done: "killed",
+            until: Until::Over,
             wait: None,
         });
         // One that cannot be killed is not removed either, and the removal says why.
@@ -148,6 +156,7 @@ pub fn rm(rm: &Rm, client: &mut Client) -> Outcome {
         name: vm.spec.name.to_string(),
         body: CommandBody::Delete(vm.id.clone()),
         done: "removed",
+        until: Until::Over,
         wait: None,
     });
     all_well &= carry_out(client, removals.collect())?;

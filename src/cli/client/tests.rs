@@ -3,7 +3,7 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::{
     cli::testing::{fleet, vm},
-    domain::{ExitReason, ExitRecord, UnixMs},
+    domain::{ExitReason, ExitRecord, UnixMs, VmId},
     session::{Session, Size},
     supervisor::{Command, ConsoleKind},
 };
@@ -81,6 +81,7 @@ fn task(name: &str, wait: Option<u64>) -> Task {
         name: name.into(),
         body: CommandBody::Start(vm(name).id),
         done: "started",
+        until: Until::Over,
         wait: wait.map(|seconds| within(Duration::from_secs(seconds))),
     }
 }
@@ -135,6 +136,29 @@ fn release(mut client: Client) {
     let finish = client.finish.take().unwrap();
     drop(client);
     finish();
+}
+
+#[test]
+fn a_start_is_done_when_the_vmm_runs_unless_more_is_wanted() {
+    let mut client = client(fleet([vm("web")]), |mut fake| async move {
+        fake.answer(Admission::Queued(JobId(1))).await;
+        fake.job(1, JobState::Running);
+        let step = |name: &str, state| crate::domain::StepView {
+            name: name.to_owned(),
+            state,
+            detail: String::new(),
+            progress: None,
+        };
+        fake.fleet.send_modify(|fleet| {
+            let job = &mut Arc::make_mut(fleet).jobs[0];
+            job.steps = vec![step("vmm", StepState::Done), step("kernel", StepState::Running)];
+        });
+        // It is never over: who waits for more than the launch waits for ever.
+        fake.fleet.closed().await;
+    });
+    let task = Task { until: Until::Launched, ..task("web", None) };
+    assert_eq!(outcomes(&mut client, vec![task])[0].1.as_deref(), Ok("started"));
+    release(client);
 }
 
 #[test]
