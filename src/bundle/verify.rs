@@ -55,17 +55,22 @@ pub enum FindingKind {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let file = &self.file;
-        match &self.kind {
-            FindingKind::Missing => write!(f, "{file}: missing"),
-            FindingKind::Size { recorded, is } => {
-                write!(f, "{file}: changed, {is} bytes instead of {recorded}")
+        write!(f, "{}: {}", self.file, self.kind)
+    }
+}
+
+impl fmt::Display for FindingKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => write!(f, "missing"),
+            Self::Size { recorded, is } => {
+                write!(f, "changed, {is} bytes instead of {recorded}")
             }
-            FindingKind::Content { recorded, is } => {
-                write!(f, "{file}: changed, sha256 {is} instead of {recorded}")
+            Self::Content { recorded, is } => {
+                write!(f, "changed, sha256 {is} instead of {recorded}")
             }
-            FindingKind::Extra => write!(f, "{file}: not in {RECORD_FILE}"),
-            FindingKind::Unreadable { why } => write!(f, "{file}: cannot be read: {why}"),
+            Self::Extra => write!(f, "not in {RECORD_FILE}"),
+            Self::Unreadable { why } => write!(f, "cannot be read: {why}"),
         }
     }
 }
@@ -146,10 +151,9 @@ pub fn verify(
                 return Ok(result);
             }
             Checked::Bad(kind) => {
-                let finding = Finding { file: name.clone(), kind };
                 step.state = StepState::Failed;
-                step.detail = finding.to_string();
-                result.findings.push(finding);
+                step.detail = kind.to_string();
+                result.findings.push(Finding { file: name.clone(), kind });
             }
         }
         reporter.event(Event::Step(index, step));
