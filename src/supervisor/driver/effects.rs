@@ -169,11 +169,11 @@ impl Effects {
         });
     }
 
-    /// Ends it.
-    pub fn cancel_bootstrap(&self, job: JobId) {
+    /// Ends it, if it is of this job or whosever it is.
+    pub fn cancel_bootstrap(&self, job: Option<JobId>) {
         let current = self.bootstrap.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((running, cancel)) = current.as_ref()
-            && *running == job
+            && job.is_none_or(|job| job == *running)
         {
             cancel.store(true, Ordering::Relaxed);
         }

@@ -56,7 +56,7 @@ pub struct SupervisorGuard {
 
 impl SupervisorGuard {
     /// Ends the supervisor: nothing new is begun, what is under way comes to its end (20 s at
-    /// most). VMs go on running. Blocks.
+    /// most), a bootstrap is cancelled. VMs go on running. Blocks.
     pub fn finish(mut self) {
         self.end_and_join();
     }
@@ -168,6 +168,7 @@ impl Driver {
                 Some(command) = queue.recv(), if deadline.is_none() => self.command(command),
                 _ = &mut ended, if deadline.is_none() => {
                     deadline = Some(Instant::now() + LAST_EFFECTS);
+                    self.effects.cancel_bootstrap(None);
                 }
                 _ = look_around.tick(), if deadline.is_none() => self.look_around(),
             }
@@ -246,7 +247,7 @@ impl Driver {
                 self.under_way.insert(token);
                 self.effects.run_bootstrap(token, job);
             }
-            Effect::CancelBootstrap { job } => self.effects.cancel_bootstrap(job),
+            Effect::CancelBootstrap { job } => self.effects.cancel_bootstrap(Some(job)),
             Effect::ArmTimer { vm, epoch, after_ms } => self.effects.arm(vm, epoch, after_ms),
             Effect::Reply { command, admission } => {
                 if let Some(reply) = self.replies.remove(&command) {
