@@ -107,8 +107,13 @@ pub(super) fn quoted(text: &str) -> String {
 fn nearest<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
     // Jaro-Winkler favours a common beginning, which mistyped words have; below 0.8 the
     // suggestions are guesses ("mouse" for "memory" is 0.70).
+    // Of short words it knows too little: one slip ("tpo" for "top") makes any word near.
+    let likeness = |candidate: &str| {
+        let slip = name.len() > 2 && strsim::osa_distance(name, candidate) == 1;
+        strsim::jaro_winkler(name, candidate).max(if slip { 0.9 } else { 0.0 })
+    };
     known
-        .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
+        .map(|candidate| (likeness(candidate), candidate))
         .filter(|(likeness, _)| *likeness >= 0.8)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, candidate)| candidate)
@@ -140,6 +145,10 @@ mod tests {
         assert_eq!(
             unknown("key", "tehme", ["theme", "mouse"]),
             "there is no key “tehme”; did you mean “theme”?"
+        );
+        assert_eq!(
+            unknown("key", "tpo", ["up", "top"]),
+            "there is no key “tpo”; did you mean “top”?"
         );
         assert_eq!(
             unknown("key", "zzz", ["theme", "mouse"]),
