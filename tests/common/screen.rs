@@ -1,0 +1,218 @@
+//! The real program in a real pseudo-terminal, its screen read by an emulator that is not ours.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{Read, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::PathBuf,
+    sync::{Arc, Condvar, Mutex},
+    thread,
+    time::Instant,
+};
+
+use avt::ScreenKind;
+use nix::sys::{
+    signal::Signal,
+    termios::{LocalFlags, Termios, tcgetattr},
+};
+use portable_pty::{CommandBuilder, MasterPty, PtySize, native_pty_system};
+
+use super::{Home, PATIENCE, signal, until};
+
+/// What has come out so far.
+struct Out {
+    terminal: avt::Terminal,
+    raw: Vec<u8>,
+    /// The beginning of a character whose rest has not come.
+    rest: Vec<u8>,
+}
+
+/// A program in a pseudo-terminal.
+pub struct Tui {
+    child: Box<dyn portable_pty::Child + Send + Sync>,
+    writer: Box<dyn Write + Send>,
+    master: Box<dyn MasterPty + Send>,
+    out: Arc<(Mutex<Out>, Condvar)>,
+    tty: File,
+    before: Termios,
+}
+
+impl Tui {
+    /// `banger` in a terminal of this size.
+    pub fn start(home: &Home, size: (u16, u16)) -> Self {
+        Self::program(home, &[env!("CARGO_BIN_EXE_banger")], size)
+    }
+
+    /// Any program in a terminal of this size.
+    pub fn program(home: &Home, words: &[&str], (cols, rows): (u16, u16)) -> Self {
+        let size = PtySize { rows, cols, pixel_width: 0, pixel_height: 0 };
+        let pair = native_pty_system().openpty(size).expect("a pseudo-terminal");
+        let name: PathBuf = pair.master.tty_name().expect("its name");
+        let noctty = nix::fcntl::OFlag::O_NOCTTY.bits();
+        let tty = OpenOptions::new().read(true).write(true).custom_flags(noctty).open(name);
+        let tty = tty.expect("its other end");
+        let before = tcgetattr(&tty).expect("its modes");
+        let mut command = CommandBuilder::new(words[0]);
+        command.args(&words[1..]);
+        command.env_clear();
+        for (name, value) in home.variables() {
+            command.env(name, value);
+        }
+        command.cwd(home.path());
+        let child = pair.slave.spawn_command(command).expect("it runs");
+        drop(pair.slave);
+        let mut reader = pair.master.try_clone_reader().expect("reader");
+        let writer = pair.master.take_writer().expect("writer");
+        let terminal = avt::Terminal::new(cols.into(), rows.into()).expect("a size");
+        let out = Out { terminal, raw: Vec::new(), rest: Vec::new() };
+        let out = Arc::new((Mutex::new(out), Condvar::new()));
+        let shared = Arc::clone(&out);
+        thread::spawn(move || {
+            let mut chunk = [0; 8192];
+            while let Ok(n @ 1..) = reader.read(&mut chunk) {
+                shared.0.lock().expect("lock").take(&chunk[..n]);
+                shared.1.notify_all();
+            }
+        });
+        Self { child, writer, master: pair.master, out, tty, before }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> i32 {
+        self.child.process_id().expect("a process").cast_signed()
+    }
+
+    /// Types.
+    pub fn keys(&mut self, keys: &str) {
+        self.writer.write_all(keys.as_bytes()).expect("typed");
+        self.writer.flush().expect("typed");
+    }
+
+    /// The screen as text.
+    pub fn screen(&self) -> String {
+        self.out.0.lock().expect("lock").screen()
+    }
+
+    /// Waits for a screen on which `is` holds, and gives it.
+    pub fn wait(&self, what: &str, is: impl Fn(&str) -> bool) -> String {
+        self.wait_out(what, |out| Some(out.screen()).filter(|screen| is(screen)))
+    }
+
+    /// Waits for a text on the screen.
+    pub fn see(&self, text: &str) -> String {
+        self.wait(text, |screen| screen.contains(text))
+    }
+
+    /// Waits until a text has left the screen.
+    pub fn gone(&self, text: &str) -> String {
+        self.wait(&format!("“{text}” is gone"), |screen| !screen.contains(text))
+    }
+
+    /// Types, and waits for a text that this brings up.
+    pub fn then(&mut self, keys: &str, text: &str) -> String {
+        self.keys(keys);
+        self.see(text)
+    }
+
+    /// Gives the terminal another size.
+    pub fn resize(&mut self, cols: u16, rows: u16) {
+        self.out.0.lock().expect("lock").terminal.resize(cols.into(), rows.into());
+        let size = PtySize { rows, cols, pixel_width: 0, pixel_height: 0 };
+        self.master.resize(size).expect("another size");
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, which: Signal) {
+        signal(self.pid(), which);
+    }
+
+    /// Waits for its end; the exit code.
+    pub fn end(&mut self) -> u32 {
+        let mut status = None;
+        until("the end of banger in the terminal", || {
+            status = self.child.try_wait().expect("its status");
+            status.is_some()
+        });
+        status.expect("ended").exit_code()
+    }
+
+    /// Waits until the terminal is as it was before: main screen, cursor shown, modes, and
+    /// nothing switched on that was not switched off.
+    pub fn assert_given_back(&self) {
+        self.wait_out("the main screen", |out| {
+            let main = out.terminal.active_screen_kind() == ScreenKind::Primary;
+            (main && out.terminal.cursor().visible).then_some(())
+        });
+        let now = tcgetattr(&self.tty).expect("its modes");
+        assert_eq!(now, self.before, "the modes of the terminal");
+        let raw = self.out.0.lock().expect("lock").raw.clone();
+        let raw = String::from_utf8_lossy(&raw);
+        for mode in ["1049", "2004", "1000", "1002", "1003", "1004", "1006", "2026"] {
+            let on = raw.rfind(&format!("\x1b[?{mode}h"));
+            let off = raw.rfind(&format!("\x1b[?{mode}l"));
+            assert!(on <= off, "mode {mode} stays on");
+        }
+    }
+
+    /// Whether the terminal hands over each key at once, without echo.
+    pub fn is_raw(&self) -> bool {
+        let now = tcgetattr(&self.tty).expect("its modes");
+        !now.local_flags.intersects(LocalFlags::ICANON | LocalFlags::ECHO)
+    }
+
+    /// Waits until it is in the alternate screen.
+    pub fn wait_taken(&self) {
+        self.wait_out("the alternate screen", |out| {
+            (out.terminal.active_screen_kind() == ScreenKind::Alternate).then_some(())
+        });
+    }
+
+    /// Waits until it is in the main screen.
+    pub fn wait_left(&self) {
+        self.wait_out("the main screen", |out| {
+            (out.terminal.active_screen_kind() == ScreenKind::Primary).then_some(())
+        });
+    }
+
+    fn wait_out<T>(&self, what: &str, look: impl Fn(&Out) -> Option<T>) -> T {
+        let end = Instant::now() + PATIENCE;
+        let (lock, changed) = &*self.out;
+        let mut out = lock.lock().expect("lock");
+        loop {
+            if let Some(found) = look(&out) {
+                return found;
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "{what}: did not come. The screen is\n{}", out.screen());
+            out = changed.wait_timeout(out, left).expect("lock").0;
+        }
+    }
+}
+
+impl Out {
+    fn take(&mut self, bytes: &[u8]) {
+        self.raw.extend(bytes);
+        self.rest.extend(bytes);
+        let whole = match std::str::from_utf8(&self.rest) {
+            Ok(_) => self.rest.len(),
+            Err(error) if error.error_len().is_none() => error.valid_up_to(),
+            Err(_) => self.rest.len(),
+        };
+        let text = String::from_utf8_lossy(&self.rest[..whole]).into_owned();
+        self.terminal.feed(&text);
+        self.rest.drain(..whole);
+    }
+
+    fn screen(&self) -> String {
+        let lines = self.terminal.screen().visible_lines();
+        lines.map(|line| line.text().trim_end().to_owned() + "\n").collect()
+    }
+}
+
+impl Drop for Tui {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
