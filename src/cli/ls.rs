@@ -1,6 +1,9 @@
 //! `banger ls`.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
 
 use unicode_width::UnicodeWidthStr;
 
@@ -12,6 +15,9 @@ use super::{
 };
 use crate::domain::{BundleView, ByteSize, Fleet, UnixMs, VmView};
 
+/// How long `--json` waits for what is to be known of the host.
+const HOST_PATIENCE: Duration = Duration::from_secs(3);
+
 /// Lists the VMs.
 ///
 /// # Errors
@@ -19,9 +25,12 @@ use crate::domain::{BundleView, ByteSize, Fleet, UnixMs, VmView};
 pub fn run(ls: &Ls, client: &mut Client) -> Outcome {
     let now = super::now();
     if ls.json {
-        // The host is looked at after the store has been read.
-        let fleet =
-            client.wait(|fleet| fleet.loaded && fleet.host.bundle != BundleView::Unknown)?;
+        client.loaded()?;
+        // The host is looked at meanwhile; what cannot be found out must not hold up the rest.
+        let (fleet, _) = client.wait_within(HOST_PATIENCE, |fleet| {
+            let host = &fleet.host;
+            host.bundle != BundleView::Unknown && host.vmm.is_some() && host.cpus > 0
+        })?;
         let list = serde_json::to_string_pretty(&json::List::of(&fleet, now))
             .map_err(|e| Failure::from(io::Error::from(e)))?;
         out::line(list)?;
