@@ -86,7 +86,8 @@ pub enum MonitorRequest {
     },
     /// A [`MonitorEvent::Status`] now and at each change, until the connection closes.
     Watch,
-    /// Climb this ladder. Denied if one is being climbed, unless this one starts with the kill.
+    /// Climb this ladder. If one is being climbed already that one goes on, unless this one
+    /// starts with the kill.
     Stop {
         /// The rungs.
         ladder: StopLadder,

@@ -75,24 +75,18 @@ async fn connection(stream: UnixStream, service: Service) -> Result<(), BoxError
     }
 }
 
-/// Takes a ladder, or says why not.
+/// Takes a ladder. One that is climbed already will do, unless this one is to overtake it.
 fn stop(stops: &mpsc::Sender<StopLadder>, phase: MonitorPhase, ladder: StopLadder) -> MonitorReply {
-    let denied = |why: &str, hint: &str| MonitorReply::Denied {
-        problem: Problem::new("cannot stop", why, hint),
+    let under_way = match phase {
+        MonitorPhase::Preparing | MonitorPhase::Booting | MonitorPhase::Ready => false,
+        MonitorPhase::Stopping { .. } => !ladder.is_kill(),
+        MonitorPhase::Clearing => true,
     };
-    match phase {
-        MonitorPhase::Clearing => denied("it is off already", ""),
-        MonitorPhase::Stopping { .. } if !ladder.is_kill() => {
-            denied("it is being stopped already", "wait, or kill it")
-        }
-        MonitorPhase::Preparing
-        | MonitorPhase::Booting
-        | MonitorPhase::Ready
-        | MonitorPhase::Stopping { .. } => match stops.try_send(ladder) {
-            Ok(()) => MonitorReply::Ok,
-            Err(_) => denied("its monitor has too many requests to stop it", "try again"),
-        },
+    if under_way || stops.try_send(ladder).is_ok() {
+        return MonitorReply::Ok;
     }
+    let why = "its monitor has too many requests to stop it";
+    MonitorReply::Denied { problem: Problem::new("cannot stop", why, "try again") }
 }
 
 /// The console both ways, until either side has enough.

@@ -9,9 +9,9 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::monitors::is_up;
 use crate::{
     domain::{ExitRecord, Layout, Notice, Problem, UnixMs, VmId},
-    host::lock,
     store::{Change, Store, VmRow},
     supervisor::core::{Found, Input, Token},
 };
@@ -95,10 +95,12 @@ fn load(store: &Store, layout: &Layout) -> Result<Vec<Found>, Problem> {
         // A run that is closed, with nothing in the ledger, has no monitor to look for.
         let ledger = ledger.get(&row.id).copied().unwrap_or(0);
         let suspect = row.run_is_open() || ledger > 0;
-        let up = suspect && lock::is_held(layout.vm(&row.id).run_lock()).unwrap_or(false);
-        Found { row, up, ledger }
+        let up = suspect && is_up(layout, &row.id);
+        // Its monitor may have ended, and said how, since the row was read.
+        let row = if suspect && !up { store.vm(&row.id)?.unwrap_or(row) } else { row };
+        Ok(Found { row, up, ledger })
     };
-    Ok(rows.into_iter().map(found).collect())
+    rows.into_iter().map(found).collect()
 }
 
 fn serve(store: &Store, queue: &Receiver<Request>, inputs: &mpsc::UnboundedSender<Input>) {

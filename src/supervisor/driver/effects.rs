@@ -136,8 +136,14 @@ impl Effects {
         }
         let this = self.clone();
         tokio::spawn(async move {
-            monitors::follow(&vm, &this.options.layout, &this.inputs).await;
-            let exit = this.database.last_exit(&vm).await;
+            let exit = loop {
+                monitors::follow(&vm, &this.options.layout, &this.inputs).await;
+                let exit = this.database.last_exit(&vm).await;
+                // Another banger may have started it again meanwhile: then that exit is no news.
+                if !monitors::is_up(&this.options.layout, &vm) {
+                    break exit;
+                }
+            };
             this.following().remove(&vm);
             let _ = this.inputs.send(Input::MonitorGone { vm, exit });
         });

@@ -28,11 +28,16 @@ const SOCKETLESS: Duration = Duration::from_secs(30);
 /// How long a killed monitor may take to be gone.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
 
+/// Whether a monitor holds the VM's lock.
+pub fn is_up(layout: &Layout, vm: &VmId) -> bool {
+    lock::is_held(layout.vm(vm).run_lock()).unwrap_or(false)
+}
+
 /// Follows the monitor of a VM, telling the core its status, until its lock is free.
 pub async fn follow(vm: &VmId, layout: &Layout, inputs: &mpsc::UnboundedSender<Input>) {
     let paths = layout.vm(vm);
     let mut waited = Duration::ZERO;
-    while lock::is_held(paths.run_lock()).unwrap_or(false) {
+    while is_up(layout, vm) {
         match Watch::open(&paths.monitor_socket()).await {
             Ok(mut watch) => {
                 while let Some(status) = watch.next().await {
@@ -71,7 +76,7 @@ impl Starter {
     /// Why there is none.
     pub fn start(&self, vm: &VmId, runtime: &Path, vmm: VmmKind) -> Result<(), Problem> {
         let paths = self.layout.vm(vm);
-        if lock::is_held(paths.run_lock()).unwrap_or(false) {
+        if is_up(&self.layout, vm) {
             return Ok(());
         }
         let fail = |e: std::io::Error| {
@@ -96,9 +101,7 @@ impl Starter {
         reader.read_line(&mut said).map_err(fail)?;
         match serde_json::from_str(&said) {
             Ok(MonitorReply::Ok) => Ok(()),
-            Ok(MonitorReply::Denied { .. }) if lock::is_held(paths.run_lock()).unwrap_or(false) => {
-                Ok(())
-            }
+            Ok(MonitorReply::Denied { .. }) if is_up(&self.layout, vm) => Ok(()),
             Ok(MonitorReply::Denied { problem }) => Err(problem),
             Err(_) => {
                 let mut rest = String::new();
