@@ -8,6 +8,7 @@ mod bootstrap;
 mod database;
 mod effects;
 mod files;
+mod first;
 mod look;
 mod monitors;
 
@@ -26,6 +27,7 @@ use tokio::{
 use self::{
     database::{Database, Request},
     effects::Effects,
+    first::FirstPicture,
 };
 use super::{
     Command, Options, Origin, SupervisorHandle,
@@ -43,8 +45,8 @@ const COMMANDS: usize = 64;
 const NOTICES: usize = 256;
 /// How often the host's memory and disks are looked at.
 const LOOK_AROUND: Duration = Duration::from_secs(5);
-/// How long the first picture waits for what monitors say; they answer within milliseconds.
-const FIRST_WORDS: Duration = Duration::from_millis(500);
+/// How long the first picture waits for its parts; they are there within milliseconds.
+const FIRST_PICTURE: Duration = Duration::from_millis(500);
 /// How long effects under way are waited for at the end.
 const LAST_EFFECTS: Duration = Duration::from_secs(20);
 
@@ -112,7 +114,7 @@ pub fn start(options: Options) -> Result<(SupervisorHandle, SupervisorGuard), Pr
         replies: HashMap::new(),
         under_way: HashSet::new(),
         next_command: 0,
-        silent: HashSet::new(),
+        first: FirstPicture::new(),
     };
     let run = move || {
         runtime.block_on(driver.run(inbox, queue, ended));
@@ -136,9 +138,7 @@ struct Driver {
     /// Tokens whose effects have not ended.
     under_way: HashSet<Token>,
     next_command: u64,
-    /// VMs that are up, but have not said how they are: until they did, or [`FIRST_WORDS`] are
-    /// over, there is no picture. The first one is all that `banger ls` ever shows.
-    silent: HashSet<VmId>,
+    first: FirstPicture,
 }
 
 impl Driver {
@@ -151,7 +151,7 @@ impl Driver {
         self.look_at_bundle();
         let mut look_around = interval(LOOK_AROUND);
         let mut deadline: Option<Instant> = None;
-        let first_words = Instant::now() + FIRST_WORDS;
+        let first_picture = Instant::now() + FIRST_PICTURE;
         loop {
             if deadline.is_some() && self.under_way.is_empty() {
                 return;
@@ -160,8 +160,8 @@ impl Driver {
             tokio::select! {
                 biased;
                 () = sleep_until(last), if deadline.is_some() => return,
-                () = sleep_until(first_words), if !self.silent.is_empty() => {
-                    self.silent.clear();
+                () = sleep_until(first_picture), if !self.first.is_whole() => {
+                    self.first.give_up();
                     self.publish();
                 }
                 Some(input) = inbox.recv() => self.step(input),
@@ -193,7 +193,6 @@ impl Driver {
             Input::EffectDone { token, .. } => drop(self.under_way.remove(token)),
             Input::Loaded(found) => {
                 for found in found.iter().filter(|found| found.up) {
-                    self.silent.insert(found.row.id.clone());
                     self.effects.follow(found.row.id.clone());
                 }
                 self.look_at_disks();
@@ -204,12 +203,15 @@ impl Driver {
                     self.effects.follow(row.id.clone());
                 }
             }
-            Input::MonitorUp(status) => drop(self.silent.remove(&status.vm)),
-            Input::MonitorGone { vm, .. } => drop(self.silent.remove(vm)),
             _ => {}
         }
+        let was_whole = self.first.is_whole();
+        self.first.note(&input);
         for effect in self.core.step(input, now()) {
             self.run_effect(effect);
+        }
+        if !was_whole && self.first.is_whole() {
+            self.publish();
         }
     }
 
@@ -264,7 +266,7 @@ impl Driver {
     }
 
     fn publish(&mut self) {
-        if self.silent.is_empty() {
+        if self.first.is_whole() {
             self.fleet.send_replace(Arc::new(self.core.fleet()));
         }
     }
