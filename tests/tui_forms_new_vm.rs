@@ -4,8 +4,10 @@ mod forms_kit;
 
 use banger::{
     config::NewVm as Defaults,
-    domain::{Admission, CommandBody, JobId, Phase},
+    domain::{Admission, CommandBody, Fleet, JobId, Phase},
     tui::{
+        action::Action,
+        available::{Availability, availability},
         event::{Answer, LayerEvent},
         forms::new_vm::NewVm,
     },
@@ -83,6 +85,30 @@ fn the_users_defaults_come_first() {
     let commands = kit.commands();
     let [CommandBody::Create { spec, .. }] = commands.as_slice() else { panic!("{commands:?}") };
     assert_eq!((spec.image.as_str(), spec.vcpus, spec.memory_mib), ("tiny", 2, 2048));
+}
+
+#[test]
+fn keys_that_come_before_it_is_known_what_there_is_are_not_lost() {
+    let mut state = state(Fleet::default());
+    state.new_vm.defaults.image = Some("tiny".into());
+    assert_eq!(availability(&state, Action::VmNew), Availability::Ready);
+    let form = NewVm::open(&mut state);
+    let mut kit = Kit::new(form, state);
+    kit.keys("enter");
+    assert!(kit.commands().is_empty() && kit.screen(80, 24).contains("Creating…"));
+    let mut known = fleet();
+    // The machines come first, then the images.
+    kit.fleet(Fleet { loaded: true, vms: known.vms.clone(), ..Fleet::default() });
+    assert!(kit.commands().is_empty());
+    known.generation = 2;
+    kit.fleet(known.clone());
+    let commands = kit.commands();
+    let [CommandBody::Create { spec, start: true }] = commands.as_slice() else {
+        panic!("{commands:?}")
+    };
+    assert_eq!((spec.name.as_str(), spec.image.as_str()), ("tiny-1", "tiny"));
+    kit.fleet(known);
+    assert_eq!(kit.commands().len(), 1, "once is enough");
 }
 
 #[test]

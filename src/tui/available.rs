@@ -4,7 +4,7 @@ use super::{
     action::Action,
     state::{Screen, State},
 };
-use crate::domain::{Phase, VmView};
+use crate::domain::{BundleView, Phase, VmView};
 
 /// Whether an action can be done now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,10 +52,12 @@ fn reason(state: &State, action: Action) -> Option<String> {
         }
         Action::Unmark if state.marks.is_empty() => Some("no machine is marked".to_owned()),
         Action::VmNew if state.gone => Some(GONE.to_owned()),
-        Action::VmNew if state.fleet.loaded && state.fleet.images.is_empty() => {
+        // While it is not known yet which images there are the form waits for them.
+        Action::VmNew
+            if state.fleet.images.is_empty() && state.fleet.host.bundle != BundleView::Unknown =>
+        {
             Some("there is no image yet: set up the runtime directory first".to_owned())
         }
-        Action::VmNew if !state.fleet.loaded => Some("still loading".to_owned()),
         Action::TabNext | Action::TabPrev
             if state.screen == Screen::Panes && state.panes.len() < 2 =>
         {

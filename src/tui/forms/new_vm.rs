@@ -6,8 +6,8 @@ use super::{Choice, Field, Form, Kind, Outcome, TextLine};
 use crate::{
     config::{self, theme::Slot},
     domain::{
-        self, Admission, ByteSize, CommandBody, Fleet, ImageView, Problem, VmDraft, VmSpec,
-        parse_mib,
+        self, Admission, BundleView, ByteSize, CommandBody, Fleet, ImageView, Problem, VmDraft,
+        VmSpec, parse_mib,
     },
     tui::{
         action::{Action, Context},
@@ -49,6 +49,8 @@ pub struct NewVm {
     form: Form<Item>,
     /// The answer that is awaited.
     sent: Option<Ticket>,
+    /// It was accepted before it was known what there is: it is sent once that is.
+    eager: bool,
     /// Why the supervisor would not do it.
     denied: Option<Problem>,
 }
@@ -59,7 +61,7 @@ impl NewVm {
     pub fn open(state: &mut State) -> Self {
         let form = state.new_vm.draft.take();
         let form = form.unwrap_or_else(|| blank(&state.new_vm.defaults, &state.fleet));
-        let mut this = Self { form, sent: None, denied: None };
+        let mut this = Self { form, sent: None, eager: false, denied: None };
         this.follow(state);
         this
     }
@@ -70,6 +72,7 @@ impl NewVm {
         let fleet = &state.fleet;
         if let Kind::Choice { options, at } = &mut self.form.field_mut(IMAGE).kind {
             let chosen = options.get(*at).map(|o| o.value.clone());
+            let chosen = chosen.or_else(|| state.new_vm.defaults.image.clone());
             *options = fleet.images.iter().map(choice).collect();
             *at = options.iter().position(|o| Some(&o.value) == chosen.as_ref()).unwrap_or(0);
         }
@@ -158,9 +161,13 @@ impl NewVm {
         if self.sent.is_some() {
             return;
         }
+        let fleet = cx.state.fleet.clone();
+        self.eager = !is_known(&fleet);
+        if self.eager {
+            return;
+        }
         self.form.tried = true;
         self.denied = None;
-        let fleet = cx.state.fleet.clone();
         match self.check(&fleet) {
             Some(spec) => {
                 let start = self.form.field(Item::Start).value() == "true";
@@ -212,6 +219,9 @@ impl Layer for NewVm {
         match event {
             LayerEvent::Fleet => {
                 self.follow(cx.state);
+                if self.eager && is_known(&cx.state.fleet) {
+                    self.submit(cx);
+                }
                 return Handled::Ignored;
             }
             LayerEvent::Answer(ticket, answer) if self.sent == Some(*ticket) => {
@@ -223,6 +233,7 @@ impl Layer for NewVm {
         }
         match self.form.handle(event) {
             Outcome::Changed => {
+                self.eager = false;
                 self.denied = None;
                 self.follow(cx.state);
             }
@@ -264,7 +275,7 @@ impl Layer for NewVm {
 impl NewVm {
     fn draw_buttons(&self, row: Rect, cx: &mut Draw<'_>) {
         let start = self.form.field(Item::Start).value() == "true";
-        let create = match (self.sent.is_some(), start) {
+        let create = match (self.sent.is_some() || self.eager, start) {
             (true, _) => "[ Creating… ]",
             (false, true) => "[ Create and start · Enter ]",
             (false, false) => "[ Create · Enter ]",
@@ -280,6 +291,11 @@ impl NewVm {
             x = end + 2;
         }
     }
+}
+
+/// Whether it is known which machines and images there are.
+fn is_known(fleet: &Fleet) -> bool {
+    fleet.loaded && fleet.host.bundle != BundleView::Unknown
 }
 
 /// A problem in as many lines as it needs.
