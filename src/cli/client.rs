@@ -60,6 +60,9 @@ pub enum Until {
     Launched,
 }
 
+/// How long what dead monitors left is waited for.
+const CLEARED: Duration = Duration::from_secs(6);
+
 /// The step of a start's job that is over when the VMM runs.
 const LAUNCHED: &str = "vmm";
 
@@ -114,12 +117,16 @@ impl Client {
         self.runtime.block_on(async { ready(&mut fleet, name, Instant::now() + patience).await })
     }
 
-    /// The first picture after the store was read.
+    /// The first picture after the store was read and what dead monitors left was cleared up:
+    /// before that, a VM that crashed meanwhile would seem to be stopping. What cannot be
+    /// cleared up is not waited for longer than a VMM may take to die.
     ///
     /// # Errors
     /// When the supervisor ends before that.
     pub fn loaded(&mut self) -> Result<Arc<Fleet>, Problem> {
-        self.wait(|fleet| fleet.loaded)
+        self.wait(|fleet| fleet.loaded)?;
+        let cleared = |fleet: &Fleet| !fleet.vms.iter().any(|vm| vm.is_being_cleared());
+        Ok(self.wait_within(CLEARED, cleared)?.0)
     }
 
     /// Opens consoles.

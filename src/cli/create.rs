@@ -25,7 +25,8 @@ pub fn run(create: &Create, client: &mut Client, setup: &Setup) -> Outcome {
         )));
     }
     // Which images there are is known when the runtime directory has been looked at.
-    let fleet = client.wait(|fleet| fleet.loaded && fleet.host.bundle != BundleView::Unknown)?;
+    client.wait(|fleet| fleet.host.bundle != BundleView::Unknown)?;
+    let fleet = client.loaded()?;
     let spec = spec(create, &fleet, &setup.config.new_vm)?;
     let wait = machines::wait(create.wait, setup);
     let task = Task {

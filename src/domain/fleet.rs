@@ -57,6 +57,16 @@ pub struct VmView {
     pub problem: Option<Problem>,
 }
 
+impl VmView {
+    /// Whether it is off and only what is left of it on the host is being removed: a matter of
+    /// moments, after which it is stopped or crashed.
+    #[must_use]
+    pub fn is_being_cleared(&self) -> bool {
+        // While it is up its monitor says what runs it.
+        self.phase == Phase::Stopping && self.vmm.is_none()
+    }
+}
+
 /// A base image as shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageView {

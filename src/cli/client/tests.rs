@@ -215,3 +215,14 @@ fn a_supervisor_that_ends_is_an_error_and_no_hang() {
     assert!(told[0].1.as_ref().unwrap_err().why.contains("supervisor ended"));
     assert!(client.wait(|_| false).is_err());
 }
+
+#[test]
+fn what_a_dead_monitor_left_is_cleared_up_before_the_list_is_taken() {
+    let mut picture = fleet([vm("web")]);
+    Arc::make_mut(&mut picture.vms[0]).phase = Phase::Stopping;
+    Arc::make_mut(&mut picture.vms[0]).vmm = None;
+    let mut client = client(picture, |fake| async move {
+        fake.phase("web", Phase::Crashed, Some(ExitReason::MonitorLost));
+    });
+    assert_eq!(client.loaded().unwrap().vms[0].phase, Phase::Crashed);
+}
