@@ -183,7 +183,12 @@ impl Tui {
                 return found;
             }
             let left = end.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "{what}: did not come. The screen is\n{}", out.screen());
+            if left.is_zero() {
+                let screen = out.screen();
+                // The reader goes on: nothing must be poisoned.
+                drop(out);
+                panic!("{what}: did not come. The screen is\n{screen}");
+            }
             out = changed.wait_timeout(out, left).expect("lock").0;
         }
     }
