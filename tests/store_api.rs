@@ -92,7 +92,7 @@ fn a_run_is_open_from_start_to_exit() {
     assert_eq!(early, Err(StoreError::NotReady(id(1))));
     store.set_state(&id(1), VmState::Ready).expect("state");
     store.record_start(&id(1), UnixMs(9), VmmKind::QemuKvm, Some(2222)).expect("start");
-    let boot = BootTimes(vec![(BootMark::Kernel, 130)]);
+    let boot = BootTimes(vec![(BootMark::Init, 130)]);
     store.record_boot(&id(1), &boot).expect("boot");
     assert!(row().run_is_open());
     assert_eq!((row().ssh_port, row().last_boot), (Some(2222), boot));

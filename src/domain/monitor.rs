@@ -32,19 +32,17 @@ pub enum MonitorPhase {
     Clearing,
 }
 
-/// A point of a boot.
+/// A point of a boot, each the end of what its doc says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BootMark {
-    /// The VMM was executed.
+    /// The host's part: the VMM runs.
     Vmm,
-    /// The first byte on the console.
-    Kernel,
-    /// Our init began.
+    /// The kernel's part: our init begins.
     Init,
-    /// The root file system was entered.
+    /// Our init's part: the root file system is entered.
     SwitchRoot,
-    /// SSH listens.
+    /// The image's part: SSH listens.
     Ssh,
 }
 

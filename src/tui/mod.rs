@@ -7,6 +7,7 @@
 pub mod action;
 pub mod app;
 pub mod available;
+pub mod boot;
 pub mod chrome;
 #[cfg(test)]
 mod docs;

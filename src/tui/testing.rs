@@ -10,7 +10,7 @@ use crate::domain::{
 /// A machine of this name, a minute into its phase when the wall clock says 100,000,000 ms.
 pub fn vm(id: u32, name: &str, phase: Phase) -> VmView {
     let up = phase == Phase::Running;
-    let boot = [(BootMark::Vmm, 40), (BootMark::Kernel, 180), (BootMark::Init, 1_700)];
+    let boot = [(BootMark::Vmm, 40), (BootMark::Init, 1_700)];
     let boot = boot.into_iter().chain([(BootMark::SwitchRoot, 1_900), (BootMark::Ssh, 2_340)]);
     VmView {
         id: VmId::from_bytes(id.to_be_bytes()),

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The steps of a start; their names are also those of the boot marks.
-pub(super) const START_STEPS: [&str; 6] = ["monitor", "vmm", "kernel", "init", "root", "ssh"];
+pub(super) const START_STEPS: [&str; 5] = ["monitor", "vmm", "kernel", "init", "ssh"];
 const STOP_STEPS: [&str; 2] = ["stop", "clean up"];
 const DELETE_STEPS: [&str; 3] = ["clean up", "files", "record"];
 

@@ -231,9 +231,8 @@ impl Core {
 const fn step_of(mark: BootMark) -> &'static str {
     match mark {
         BootMark::Vmm => "vmm",
-        BootMark::Kernel => "kernel",
-        BootMark::Init => "init",
-        BootMark::SwitchRoot => "root",
+        BootMark::Init => "kernel",
+        BootMark::SwitchRoot => "init",
         BootMark::Ssh => "ssh",
     }
 }

@@ -10,7 +10,7 @@ use ratatui::{
 use super::screens::{job, some};
 use crate::{
     config::Config,
-    domain::{Admission, CommandBody, JobId, JobState, Phase, Problem},
+    domain::{Admission, BootMark, BootTimes, CommandBody, JobId, JobState, Phase, Problem},
     supervisor::ConsoleKind,
     tui::{
         event::UiEvent,
@@ -81,8 +81,17 @@ fn creating_ends_in_the_shell() {
     assert_eq!(ui.app.state.screen, Screen::Panes);
     let (_, kind, console) = ui.session();
     assert_eq!(kind, ConsoleKind::Serial);
+    // As long as it says nothing, how far it is is told for it.
+    let mut booting = vm(50, &name, Phase::Booting);
+    booting.boot = BootTimes(vec![(BootMark::Vmm, 60), (BootMark::Init, 1_660)]);
+    ui.picture(|fleet| *fleet.vms.last_mut().unwrap() = booting.into());
+    ui.wait_until("how far it is", |screen| {
+        screen.contains("✓ kernel   1.6 s") && !screen.contains("✓ init")
+    });
     console.output("Linux version 6.1\r\n");
-    ui.wait_until("the boot", |screen| screen.contains("Linux version 6.1"));
+    ui.wait_until("the boot", |screen| {
+        screen.contains("Linux version 6.1") && !screen.contains("is booting")
+    });
     assert!(!ui.app.state.panes.typing, "nothing to type at yet");
     // Impatience changes nothing of that.
     ui.send_keys("<enter><enter>");

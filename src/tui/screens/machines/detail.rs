@@ -8,10 +8,11 @@ use super::{
 };
 use crate::{
     config::theme::Slot,
-    domain::{BootMark, ByteSize, Phase, VmView},
+    domain::{ByteSize, Phase, VmView},
     term::Size,
     tui::{
         action::Action,
+        boot::part,
         layers::{Draw, Hit},
         pane::draw_terminal,
         text::{age, millis, width},
@@ -170,13 +171,7 @@ fn boot_lines(vm: &VmView, style: Style, lines: &mut Vec<Line>) {
     lines.push(Line { label: "Last boot", text: millis(*total), ..blank() });
     let mut from = 0;
     for (mark, at) in &vm.boot.0 {
-        let label = match mark {
-            BootMark::Vmm => "  VMM",
-            BootMark::Kernel => "  kernel",
-            BootMark::Init => "  init",
-            BootMark::SwitchRoot => "  root",
-            BootMark::Ssh => "  ssh",
-        };
+        let label = part(*mark);
         let bar = Some((from as f64 / whole, *at as f64 / whole));
         let text = format!("{:>8}", millis(at.saturating_sub(from)));
         lines.push(Line { label, text, style, bar });

@@ -16,6 +16,7 @@ use crate::{
     term::{PaneState, Select, Size, encode},
     tui::{
         action::{Action, Context},
+        boot::progress,
         chrome,
         effect::Effect,
         event::{Handled, LayerEvent},
@@ -357,6 +358,12 @@ impl Layer for PanesScreen {
             put_right(cx.buf, row, &text, cx.theme.style(Slot::KeyHint));
         }
         cx.hit(place, Hit::Terminal(entry.id, place.as_position()));
+        let boots = state.vm(&entry.vm).filter(|vm| entry.then_shell && vm.phase.is_up());
+        if let Some(vm) = boots
+            && pane.with_engine(|engine| engine.screen_text().trim().is_empty())
+        {
+            progress(place, vm, cx);
+        }
         end_note(place, &pane.state(), cx);
     }
 }
