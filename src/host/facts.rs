@@ -104,8 +104,15 @@ fn has_virtualization_flag(cpuinfo: &str) -> bool {
         .any(|flags| flags.split_ascii_whitespace().any(|flag| matches!(flag, "vmx" | "svm")))
 }
 
+/// Begins what [`tsc_khz`] ends: what is done between the two costs no time of its own.
+pub fn tsc_begin() {
+    #[cfg(target_arch = "x86_64")]
+    tsc::begin();
+}
+
 /// How fast the CPU's time stamp counter runs, in kHz; `None` where there is no such thing.
-/// Measured once per process, over 20 ms. Blocks.
+/// Measured once per process, over the 20 ms or more since [`tsc_begin`]; if that was not called,
+/// or less long ago, blocks for the rest.
 #[must_use]
 pub fn tsc_khz() -> Option<u32> {
     #[cfg(target_arch = "x86_64")]
@@ -120,23 +127,33 @@ pub fn tsc_khz() -> Option<u32> {
 #[cfg(target_arch = "x86_64")]
 mod tsc {
     use std::{
+        sync::OnceLock,
         thread,
         time::{Duration, Instant},
     };
 
+    static BEGIN: OnceLock<(u64, Instant)> = OnceLock::new();
+
     /// Long enough that the error of a reading (far below a microsecond) is nothing.
     const OVER: Duration = Duration::from_millis(20);
 
+    pub(super) fn begin() {
+        BEGIN.get_or_init(read_both);
+    }
+
     pub(super) fn measure() -> u32 {
-        let (tsc_before, before) = read_both();
-        thread::sleep(OVER);
+        measure_since(*BEGIN.get_or_init(read_both))
+    }
+
+    pub(super) fn measure_since((tsc_before, before): (u64, Instant)) -> u32 {
+        thread::sleep(OVER.saturating_sub(before.elapsed()));
         let (tsc_after, after) = read_both();
         let ticks = tsc_after.wrapping_sub(tsc_before) as f64;
         (ticks / (after - before).as_secs_f64() / 1000.0).round() as u32
     }
 
     /// Counter and clock at one moment: of several readings, the one that was least disturbed.
-    fn read_both() -> (u64, Instant) {
+    pub(super) fn read_both() -> (u64, Instant) {
         let reading = || {
             let before = ticks();
             let now = Instant::now();
@@ -224,7 +241,7 @@ mod tests {
         let first = tsc_khz().expect("x86");
         assert!((500_000..10_000_000).contains(&first), "{first} kHz");
         assert_eq!(tsc_khz(), Some(first), "measured once");
-        let again = tsc::measure();
+        let again = tsc::measure_since(tsc::read_both());
         let off = f64::from(again.abs_diff(first)) / f64::from(first);
         // 1 %: at 20 % a guest's clock is visibly wrong. Usually it is below 0.01 %.
         assert!(off < 0.01, "{first} and {again} kHz");

@@ -68,6 +68,8 @@ pub struct MonitorArgs {
 /// Returns the exit code: 0 unless the VM could not be taken over.
 #[must_use]
 pub fn main(args: &MonitorArgs) -> i32 {
+    // Known by the time that the rest is prepared.
+    facts::tsc_begin();
     let clock = Clock::start();
     let paths = args.layout.vm(&args.vm);
     let prepared = Prepared::new(args, &paths, clock);
