@@ -9,6 +9,7 @@ pub mod disk;
 pub mod facts;
 mod fake;
 pub mod lock;
+pub mod memory;
 pub mod process;
 pub mod pty;
 

@@ -14,6 +14,7 @@ use crate::{
         StopLadder,
     },
     guest::markers::Marker,
+    host::memory,
     vmm::{Backend, Machine, MachineEvent, MachineExit, MachineSpec, VmmError, ladder},
 };
 
@@ -190,6 +191,11 @@ impl Life<'_> {
     fn mark(&self, mark: BootMark) {
         let at = self.clock.since_start();
         self.status.send_modify(|s| s.boot.0.push((mark, at)));
+        // Each mark ends something that took code and memory which what follows does not need;
+        // which of them is the last depends on the image.
+        if let Err(error) = memory::give_back() {
+            tracing::debug!(%error, "memory is kept");
+        }
     }
 }
 
