@@ -53,7 +53,7 @@ test: setup-dev init
 	@scripts/test.sh "$(INIT)"
 
 bench: runtime
-	cargo bench --locked
+	cargo bench --locked --bench reach
 
 lint: setup-dev
 	cargo fmt --check

@@ -1,11 +1,8 @@
-//! How fast a flooding console is drained: through a pseudo-terminal, and through the socket of
-//! a stand-in for a monitor; each against a loop that only reads the same, in the same run.
-//!
-//! The target is 10 MB/s.
+//! How fast a pane drains a flooding console: through a pseudo-terminal, and through the socket
+//! of a stand-in for a monitor; each against a loop that only reads the same.
 
 use std::{
-    error::Error,
-    fs,
+    env, fs,
     io::{Read, Write},
     os::unix::net::{UnixListener, UnixStream},
     path::{Path, PathBuf},
@@ -25,7 +22,7 @@ use banger::{
     term::{Options, Pane, PaneState},
 };
 
-type Outcome<T> = Result<T, Box<dyn Error>>;
+use crate::{Outcome, table::Row};
 
 const SIZE: Size = Size { cols: 120, rows: 40 };
 
@@ -35,24 +32,35 @@ const BYTES: usize = 32 << 20;
 /// The best of so many runs counts: the machine is not ours alone.
 const RUNS: usize = 3;
 
-fn main() -> Outcome<()> {
-    let dir = std::env::temp_dir().join(format!("banger-drain-{}", std::process::id()));
+/// MB/s that are asked for.
+const RATE: f64 = 10.0;
+
+/// Both ways, for two kinds of output.
+pub fn measure() -> Outcome<Vec<Row>> {
+    let dir = env::temp_dir().join(format!("banger-drain-{}", std::process::id()));
     fs::create_dir_all(&dir)?;
-    let result = measure(&dir);
+    let rows = measure_in(&dir);
     fs::remove_dir_all(&dir)?;
-    result
+    rows
 }
 
-fn measure(dir: &Path) -> Outcome<()> {
+/// What programs wrote to a terminal, one recording behind the other.
+pub fn stream(names: &[&str]) -> Outcome<Vec<u8>> {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/term");
+    let mut all = Vec::new();
+    for name in names {
+        all.extend(fs::read(fixtures.join(format!("{name}.bin")))?);
+    }
+    Ok(all)
+}
+
+fn measure_in(dir: &Path) -> Outcome<Vec<Row>> {
+    let mut rows = Vec::new();
     for (what, names) in [
         ("boot log", &["boot"][..]),
         ("full-screen programs", &["top", "less", "vim", "whiptail", "nano"][..]),
     ] {
-        let mut once = Vec::new();
-        for name in names {
-            once.extend(fs::read(fixtures.join(format!("{name}.bin")))?);
-        }
+        let once = stream(names)?;
         let data = once.repeat(BYTES / once.len() + 1);
         let file = dir.join("stream");
         fs::write(&file, &data)?;
@@ -72,7 +80,7 @@ fn measure(dir: &Path) -> Outcome<()> {
             let program = program.clone();
             drain(move |size| pty::open(&program, size))
         })?;
-        report(what, "pseudo-terminal", data.len(), floor, drained);
+        rows.push(row(what, "a pseudo-terminal", data.len(), floor, drained));
 
         let socket = dir.join("monitor.sock");
         let floor = best(|| {
@@ -99,9 +107,9 @@ fn measure(dir: &Path) -> Outcome<()> {
             monitor.join().map_err(|_| "the monitor panicked")??;
             Ok(())
         })?;
-        report(what, "monitor's socket", data.len(), floor, drained);
+        rows.push(row(what, "a monitor's socket", data.len(), floor, drained));
     }
-    Ok(())
+    Ok(rows)
 }
 
 fn listen(socket: &Path) -> std::io::Result<UnixListener> {
@@ -146,12 +154,13 @@ fn best(mut run: impl FnMut() -> Outcome<()>) -> Outcome<f64> {
     Ok(best)
 }
 
-fn report(what: &str, through: &str, bytes: usize, floor: f64, drained: f64) {
+fn row(what: &str, through: &str, bytes: usize, floor: f64, drained: f64) -> Row {
     let rate = |seconds: f64| bytes as f64 / 1e6 / seconds;
-    println!(
-        "console drain, {what} through a {through}: {:.1} MB/s; only reading {:.1} MB/s; ratio {:.2}",
-        rate(drained),
-        rate(floor),
-        drained / floor,
-    );
+    Row::limit(
+        format!("pane drains {what} through {through}"),
+        format!("{:.1} MB/s (only reading)", rate(floor)),
+        format!("{:.1} MB/s", rate(drained)),
+        format!("at least {RATE:.0} MB/s"),
+        rate(drained) >= RATE,
+    )
 }
