@@ -1,6 +1,11 @@
 //! From a process to a UI and back.
 
-use std::{io, path::PathBuf, thread, time::Duration};
+use std::{
+    io::{self, Write as _},
+    path::PathBuf,
+    thread,
+    time::Duration,
+};
 
 use nix::sys::signal::{Signal, raise};
 use ratatui::crossterm::{event, terminal as outer};
@@ -83,7 +88,8 @@ pub fn run(handle: SupervisorHandle, options: TuiOptions) -> color_eyre::Result<
     // The threads that wait for the terminal and for panes are not waited for.
     runtime.shutdown_background();
     if let Some(text) = farewell? {
-        println!("{text}");
+        // A terminal that was closed has nobody to tell; println! would panic there.
+        let _ = writeln!(io::stdout(), "{text}");
     }
     Ok(())
 }
