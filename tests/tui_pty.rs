@@ -117,6 +117,61 @@ fn a_killed_tui_leaves_the_vm_and_the_next_one_finds_it_console_and_all() {
 }
 
 #[test]
+fn nothing_a_guest_prints_reaches_the_outer_terminal() {
+    let test = "nothing_a_guest_prints_reaches_the_outer_terminal";
+    let Some(mut home) = Home::with_runtime(test, Load::Light) else { return };
+    let mut tui = first_machine(&mut home, SMALL);
+    // Clipboard, title, main screen, reset, a query, a device control string.
+    let print = "printf '\\033]52;c;aGFoYQ==\\007\\033]0;ha''ha\\007\\033[?1049l\\033[c\\033P+q544e\\033\\\\\\033c'";
+    tui.keys(&format!("{print}; echo $((90+9))-still\r"));
+    tui.see("99-still");
+    let raw = tui.raw();
+    for bad in ["]52;", "\x1b]0;haha", "\x1b[?1049l", "\x1b[c", "\x1bP+q", "\x1bc"] {
+        assert!(!raw.contains(bad), "{bad:?} came through");
+    }
+    tui.see(TYPING);
+
+    // A terminal that is closed ends banger, and only that.
+    tui.hang_up();
+    assert_eq!(tui.end(), 0, "{}", home.report());
+    assert_eq!(home.ok(&["ssh", "tiny-1", "echo alive"]), "alive\n");
+    home.ok(&["kill", "tiny-1"]);
+    home.assert_nothing_runs();
+}
+
+#[test]
+fn two_screens_and_a_script_see_the_same() {
+    let test = "two_screens_and_a_script_see_the_same";
+    let Some(home) = Home::with_runtime(test, Load::Light) else { return };
+    let mut one = Tui::start(&home, SMALL);
+    let mut two = Tui::start(&home, LARGE);
+    one.see("n makes one");
+    two.see("n makes one");
+    home.ok(&["create", "web", "--image", "tiny", "--start", "--wait"]);
+    one.see("● running");
+    two.see("● running");
+    // One console, two who type at it.
+    for (tui, what) in [(&mut one, "1"), (&mut two, "2")] {
+        tui.then("c", TYPING);
+        tui.then(&format!("\recho $((100+{what}))-by-{what}\r"), &format!("10{what}-by-{what}"));
+    }
+    one.see("102-by-2");
+    two.see("101-by-1");
+    home.ok(&["rename", "web", "db"]);
+    home.ok(&["stop", "db"]);
+    for tui in [&mut one, &mut two] {
+        tui.see("r connects again");
+        tui.keys("1");
+        let screen = tui.see("○ stopped");
+        assert!(screen.contains("db") && !screen.contains("web "), "{screen}");
+        tui.keys("q");
+        assert_eq!(tui.end(), 0);
+        tui.assert_given_back();
+    }
+    home.assert_nothing_runs();
+}
+
+#[test]
 fn help_palette_filter_and_wrong_keys() {
     let test = "help_palette_filter_and_wrong_keys";
     let Some(home) = Home::with_runtime(test, Load::Light) else { return };

@@ -43,6 +43,40 @@ fn a_command_runs_in_a_vm_and_its_output_and_exit_code_come_back() {
 }
 
 #[test]
+fn a_vm_is_what_was_asked_for_and_finds_another_port_when_its_own_is_taken() {
+    let test = "a_vm_is_what_was_asked_for_and_finds_another_port_when_its_own_is_taken";
+    let Some(home) = Home::with_runtime(test, Load::Light) else { return };
+    // The longest name there can be.
+    let name = "n".repeat(63);
+    let sizes = ["--vcpus", "2", "--memory", "192M", "--disk", "512M"];
+    home.ok(&[&["create", &name, "--image", "tiny"], &sizes[..]].concat());
+    // Whoever started it may be killed: the VM goes on.
+    let start = home.spawn(&["start", &name, "--wait"]);
+    until("a VMM", || !home.vmms().is_empty());
+    drop(start);
+    home.wait_state(&name, "running");
+    let ask = "hostname; nproc; cat /sys/block/vda/size; grep MemTotal /proc/meminfo";
+    let said = home.ok(&["ssh", &name, ask]);
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines[..3], [&name, "2", "1048576"]);
+    let kib: u64 = lines[3].split_whitespace().nth(1).expect("a number").parse().expect("KiB");
+    assert!((100 << 10..192 << 10).contains(&kib), "{said}");
+
+    let port = |vm: &serde_json::Value| {
+        u16::try_from(vm["ssh"]["port"].as_u64().expect("a port")).expect("16 bits")
+    };
+    let before = port(&home.vm(&name));
+    home.ok(&["stop", &name]);
+    let taken = std::net::TcpListener::bind(("127.0.0.1", before)).expect("it is free again");
+    home.ok(&["start", &name, "--wait"]);
+    assert_ne!(port(&home.vm(&name)), before);
+    assert_eq!(home.ok(&["ssh", &name, "echo there"]), "there\n");
+    drop(taken);
+    home.ok(&["kill", &name]);
+    home.assert_nothing_runs();
+}
+
+#[test]
 fn a_guest_reboots_under_the_same_monitor_powers_off_and_panics() {
     let test = "a_guest_reboots_under_the_same_monitor_powers_off_and_panics";
     let Some(home) = Home::with_runtime(test, Load::Light) else { return };

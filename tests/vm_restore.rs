@@ -4,6 +4,7 @@ mod common;
 
 use std::{fs, path::Path};
 
+use banger::store::{Store, VmState};
 use common::{Home, Load, lives, signal, until};
 use nix::sys::signal::Signal;
 
@@ -65,6 +66,26 @@ fn after_a_power_cut_restore_brings_back_what_was_wanted() {
 
     home.ok(&["rm", "--yes", "--force", "ran", "marked", "off", "stopped"]);
     home.assert_nothing_runs();
+}
+
+#[test]
+fn what_was_interrupted_in_the_middle_can_be_removed() {
+    let test = "what_was_interrupted_in_the_middle_can_be_removed";
+    let Some(home) = Home::with_runtime(test, Load::Light) else { return };
+    for (name, state) in [("made", VmState::Creating), ("going", VmState::Deleting)] {
+        home.ok(&["create", name, "--image", "tiny"]);
+        let id = home.vm(name)["id"].as_str().expect("an id").parse().expect("an id");
+        let store = Store::open(&home.layout().database()).expect("the database");
+        // As the power cut found it.
+        store.set_state(&id, state).expect("written");
+        let said = home.fails(&["start", name]);
+        assert!(said.err.contains("interrupted"), "{said:?}");
+        let restored = home.run(&["--restore"]);
+        assert_eq!(restored.code, Some(0), "it is not wanted: {restored:?}");
+        home.ok(&["rm", "--yes", name]);
+        assert!(home.list().is_empty());
+        home.assert_nothing_runs();
+    }
 }
 
 #[test]

@@ -5,8 +5,11 @@ use std::{
     io::{Read, Write},
     os::unix::fs::OpenOptionsExt,
     path::PathBuf,
-    sync::{Arc, Condvar, Mutex},
-    thread,
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
     time::Instant,
 };
 
@@ -31,7 +34,9 @@ struct Out {
 pub struct Tui {
     child: Box<dyn portable_pty::Child + Send + Sync>,
     writer: Box<dyn Write + Send>,
-    master: Box<dyn MasterPty + Send>,
+    master: Option<Box<dyn MasterPty + Send>>,
+    closing: Arc<AtomicBool>,
+    reader: Option<JoinHandle<()>>,
     out: Arc<(Mutex<Out>, Condvar)>,
     tty: File,
     before: Termios,
@@ -67,14 +72,20 @@ impl Tui {
         let out = Out { terminal, raw: Vec::new(), rest: Vec::new() };
         let out = Arc::new((Mutex::new(out), Condvar::new()));
         let shared = Arc::clone(&out);
-        thread::spawn(move || {
+        let closing = Arc::new(AtomicBool::new(false));
+        let closed = Arc::clone(&closing);
+        let reader = thread::spawn(move || {
             let mut chunk = [0; 8192];
             while let Ok(n @ 1..) = reader.read(&mut chunk) {
                 shared.0.lock().expect("lock").take(&chunk[..n]);
                 shared.1.notify_all();
+                if closed.load(Ordering::SeqCst) {
+                    return;
+                }
             }
         });
-        Self { child, writer, master: pair.master, out, tty, before }
+        let (master, reader) = (Some(pair.master), Some(reader));
+        Self { child, writer, master, closing, reader, out, tty, before }
     }
 
     /// Its process id.
@@ -118,7 +129,8 @@ impl Tui {
     pub fn resize(&mut self, cols: u16, rows: u16) {
         self.out.0.lock().expect("lock").terminal.resize(cols.into(), rows.into());
         let size = PtySize { rows, cols, pixel_width: 0, pixel_height: 0 };
-        self.master.resize(size).expect("another size");
+        let master = self.master.as_ref().expect("it is open");
+        master.resize(size).expect("another size");
     }
 
     /// Sends it a signal.
@@ -158,6 +170,23 @@ impl Tui {
     pub fn is_raw(&self) -> bool {
         let now = tcgetattr(&self.tty).expect("its modes");
         !now.local_flags.intersects(LocalFlags::ICANON | LocalFlags::ECHO)
+    }
+
+    /// All that came out so far.
+    pub fn raw(&self) -> String {
+        String::from_utf8_lossy(&self.out.0.lock().expect("lock").raw).into_owned()
+    }
+
+    /// Closes the terminal, as a closed window does.
+    pub fn hang_up(&mut self) {
+        self.closing.store(true, Ordering::SeqCst);
+        // What is drawn for the new size wakes the reader, which lets go of its end.
+        self.resize(100, 30);
+        let reader = self.reader.take().expect("it is closed once");
+        until("the reader has let go", || reader.is_finished());
+        self.writer = Box::new(std::io::sink());
+        self.master = None;
+        self.tty = File::open("/dev/null").expect("/dev/null");
     }
 
     /// Waits until it is in the alternate screen.
