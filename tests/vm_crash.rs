@@ -139,3 +139,18 @@ fn a_monitor_asked_to_end_shuts_its_guest_down_and_the_vm_is_still_wanted() {
     assert_eq!(vm["wanted"], "running", "as after a shutdown of the host: {vm}");
     home.assert_nothing_runs();
 }
+
+#[test]
+fn a_monitor_of_a_vm_that_was_removed_meanwhile_says_so_and_leaves_nothing() {
+    let home = Home::new(Load::Light);
+    home.ok(&["ls"]);
+    let layout = home.layout().clone();
+    let path = |path: &std::path::Path| path.to_str().expect("UTF-8").to_owned();
+    let (state, run) = (path(&layout.state), path(&layout.run));
+    let places = ["--state", &state, "--run", &run, "--runtime", "/nonexistent"];
+    let rest = ["--vmm", "qemu-tcg", "--stop-timeout-ms", "1000"];
+    let said = home.run(&[&["monitor", "0000abcd"], &places[..], &rest[..]].concat());
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.out.contains("it does not exist"), "{said:?}");
+    home.assert_nothing_runs();
+}

@@ -137,7 +137,9 @@ impl Prepared {
         let store = Store::open(&args.layout.database())?;
         let lock = FileLock::try_exclusive(paths.run_lock())
             .map_err(|e| io_fail("its lock", e))?
-            .ok_or_else(|| fail("it is running already".into(), ""))?;
+            .ok_or_else(|| fail("it is running already".into(), ""))?
+            // Whatever fails from here on must not leave the file of a VM that is no more.
+            .remove_on_drop();
         // Read under the lock: it may have been deleted a moment ago.
         let row = store.vm(&args.vm)?.ok_or_else(|| fail("it does not exist".into(), ""))?;
         if row.state != VmState::Ready {

@@ -134,8 +134,9 @@ pub fn delete(layout: &Layout, store: &Store, vm: &VmId) -> Result<(), Problem> 
 
 fn run_lock(layout: &Layout, vm: &VmId) -> Result<Option<FileLock>, Problem> {
     let path = layout.vm(vm).run_lock();
-    FileLock::try_exclusive(&path).map_err(|e| {
+    let lock = FileLock::try_exclusive(&path).map_err(|e| {
         let hint = "`banger doctor` checks the directories";
         Problem::new("cannot lock the VM", format!("{}: {e}", path.display()), hint)
-    })
+    })?;
+    Ok(lock.map(FileLock::remove_on_drop))
 }
