@@ -25,7 +25,7 @@ pub const PARTS: [(&str, &str, &str); 5] = [
     ("tiny image", "256 MiB disk, seconds", "busybox and dropbear, from this machine's apt"),
     (
         "debian image",
-        "1 GiB disk, a minute",
+        "2 GiB disk, a minute",
         "bookworm with systemd and SSH, from this machine's apt",
     ),
     ("Firecracker", "left out if unreachable", "its release on GitHub, with a pinned checksum"),
