@@ -331,8 +331,18 @@ impl Panes {
     }
 }
 
-/// Paints what a terminal shows. Returns where its cursor is.
-pub fn draw_terminal(buf: &mut Buffer, area: Rect, pane: &Pane, theme: &Theme) -> Option<Position> {
+/// What [`draw_terminal`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drawn {
+    /// Where the cursor is, if it is to be seen.
+    pub cursor: Option<Position>,
+    /// How many lines back the user has scrolled.
+    pub back: usize,
+}
+
+/// Paints what a terminal shows. Takes the emulator once: each time is a wait for a guest that
+/// floods.
+pub fn draw_terminal(buf: &mut Buffer, area: Rect, pane: &Pane, theme: &Theme) -> Drawn {
     let area = area.intersection(buf.area);
     // What comes from here on wakes the loop again.
     let _ = pane.take_dirty();
@@ -357,9 +367,9 @@ pub fn draw_terminal(buf: &mut Buffer, area: Rect, pane: &Pane, theme: &Theme) -
                 buf[(at.0 + 1, at.1)].set_symbol(" ").set_style(style);
             }
         });
-        let cursor = engine.cursor()?;
-        let at = Position::new(area.x + cursor.x, area.y + cursor.y);
-        area.contains(at).then_some(at)
+        let place = |x, y| Position::new(area.x + x, area.y + y);
+        let cursor = engine.cursor().map(|cursor| place(cursor.x, cursor.y));
+        Drawn { cursor: cursor.filter(|at| area.contains(*at)), back: engine.offset() }
     })
 }
 

@@ -347,14 +347,13 @@ impl Layer for PanesScreen {
         let row = Rect { y: frame.bottom() - 1, height: 1, width: frame.width - 2, ..frame };
         put_right(cx.buf, row, &format!(" {note} "), cx.theme.style(slot));
         let Some(pane) = &entry.pane else { return };
-        let cursor = draw_terminal(cx.buf, place, pane, cx.theme);
+        let drawn = draw_terminal(cx.buf, place, pane, cx.theme);
         if typing {
-            cx.cursor = cursor;
+            cx.cursor = drawn.cursor;
         }
-        let up = pane.with_engine(|engine| engine.offset());
-        if up > 0 {
+        if drawn.back > 0 {
             let row = Rect { height: 1, width: frame.width - 2, ..frame };
-            let text = format!(" {up} lines back ");
+            let text = format!(" {} lines back ", drawn.back);
             put_right(cx.buf, row, &text, cx.theme.style(Slot::KeyHint));
         }
         cx.hit(place, Hit::Terminal(entry.id, place.as_position()));
