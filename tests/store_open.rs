@@ -296,3 +296,22 @@ fn the_clock_of_backups_is_passed_in() {
     );
     assert!(matches!(store.maintain(past), Ok(Maintenance::BackedUp(_))));
 }
+
+#[test]
+fn many_that_make_it_at_once_all_have_it() {
+    for _ in 0..60 {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("banger.db");
+        let begin = std::sync::Barrier::new(8);
+        std::thread::scope(|scope| {
+            let open = || {
+                begin.wait();
+                Store::open(&path).map(drop)
+            };
+            let all: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
+            for one in all {
+                one.join().expect("no panic").expect("a database");
+            }
+        });
+    }
+}

@@ -5,10 +5,11 @@ use std::{
     io::{ErrorKind, Read},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, OpenFlags, config::DbConfig};
+use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
 
 use super::{
     BUSY_MS, backup,
@@ -18,6 +19,8 @@ use super::{
 use crate::domain::Problem;
 
 const WHAT: &str = "cannot open the database";
+/// How soon what another process was faster with is tried again.
+const RETRY: Duration = Duration::from_millis(5);
 
 pub(super) fn open(path: &Path) -> Result<Connection, Problem> {
     make_parent(path)?;
@@ -53,7 +56,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, Problem> {
     }
     conn.set_db_config(untouched, false).map_err(said)?;
 
-    conn.pragma_update(None, "journal_mode", "WAL").map_err(said)?;
+    use_wal(&conn).map_err(said)?;
     conn.pragma_update(None, "foreign_keys", true).map_err(said)?;
     if version < VERSION {
         if version > 0 {
@@ -62,6 +65,24 @@ pub(super) fn open(path: &Path) -> Result<Connection, Problem> {
         migrate::migrate(&mut conn).map_err(said)?;
     }
     Ok(conn)
+}
+
+/// Switches a new database to its write-ahead log.
+///
+/// Of two processes that do so at once SQLite refuses one on the spot, without the busy timeout:
+/// each holds what the other waits for. Tried again, it finds it done.
+fn use_wal(conn: &Connection) -> rusqlite::Result<()> {
+    let deadline = Instant::now() + Duration::from_millis(BUSY_MS);
+    loop {
+        match conn.pragma_update(None, "journal_mode", "WAL") {
+            Err(rusqlite::Error::SqliteFailure(e, _))
+                if e.code == ErrorCode::DatabaseBusy && Instant::now() < deadline =>
+            {
+                thread::sleep(RETRY);
+            }
+            other => return other,
+        }
+    }
 }
 
 /// Checks a file that nobody has open, so that nothing is made beside it.
