@@ -176,5 +176,17 @@ fn catch_signals(events: &mpsc::Sender<UiEvent>) -> io::Result<()> {
             }
         });
     }
+    let mut resized = signal(SignalKind::window_change())?;
+    let events = events.clone();
+    // crossterm tells of it too, but not if a key came at the same moment: it then forgets the
+    // signal, and the screen would keep its old size.
+    tokio::spawn(async move {
+        while resized.recv().await.is_some() {
+            let Ok((columns, rows)) = outer::size() else { continue };
+            if events.send(UiEvent::Resize(columns, rows)).await.is_err() {
+                return;
+            }
+        }
+    });
     Ok(())
 }
