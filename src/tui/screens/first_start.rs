@@ -21,7 +21,7 @@ use crate::{
 /// a near mirror.
 pub const PARTS: [(&str, &str, &str); 5] = [
     ("kernel", "27 MB to fetch", "Debian's cloud kernel, from this machine's apt"),
-    ("initrd", "under 1 MB, at once", "built here"),
+    ("initrd", "2 MB, at once", "built here"),
     ("tiny image", "256 MiB disk, seconds", "busybox and dropbear, from this machine's apt"),
     (
         "debian image",
