@@ -147,6 +147,8 @@ impl Home {
         };
         let variables = vec![
             variable("BANGER_STATE_DIR", path("s")),
+            // Not the checkout's, which is there or not.
+            variable("BANGER_RUNTIME_DIR", path("none")),
             variable("XDG_RUNTIME_DIR", path("r")),
             variable("XDG_CONFIG_HOME", path("c")),
             variable("HOME", path("h")),
