@@ -342,3 +342,13 @@ fn an_update_that_is_to_be_shown_as_one_is_told() {
     engine.feed(b"\x1b[?2026l");
     assert!(!engine.in_update());
 }
+
+#[test]
+fn a_selection_from_the_oldest_line_survives_a_wide_character_that_did_not_fit() {
+    let mut engine = Engine::new(Size { cols: 5, rows: 1 }, Options::default());
+    engine.feed("漢字😀e\u{301}".as_bytes());
+    engine.scroll(1);
+    engine.select(0, 0, Select::Cells);
+    engine.select_to(4, 0);
+    assert_eq!(engine.selected_text().as_deref(), Some("漢字"));
+}

@@ -250,6 +250,8 @@ proptest! {
         let text = pieces.concat();
         // What happens to the halves of a wide character that is overwritten is each one's own.
         prop_assume!(!text.contains('日') || !text.contains(['\x1b', '\x08', '\r']));
+        // So is where a tab behind the last column leaves the cursor for an erasing.
+        prop_assume!(!text.contains('\t') || !text.contains('\x1b'));
         let mut ours = Engine::new(Size { cols: 30, rows: 8 }, Options::default());
         ours.feed(text.as_bytes());
         let mut theirs = avt::Terminal::new(30, 8).unwrap();

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     domain::{
         BootMark, ExitReason, ExitRecord, JobId, MonitorPhase, MonitorStatus, NoticeLevel, Problem,
-        StepState, VmId,
+        StepState, VmId, Wanted,
     },
     store::{VmRow, VmState},
 };
@@ -176,6 +176,10 @@ impl Core {
         let sentence = exit.reason.sentence();
         let clean = exit.reason.is_clean();
         if !lost {
+            // As the monitor stored it: see `Store::record_exit`.
+            if exit.reason == ExitReason::GuestPoweroff {
+                vm.row.wanted = Wanted::Stopped;
+            }
             vm.row.last_exit = Some(exit);
         }
         if vm.task.is_none() {

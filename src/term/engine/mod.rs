@@ -31,6 +31,9 @@ use super::{
     sanitise,
 };
 
+/// Cells that only make room for a wide character.
+const SPACERS: Flags = Flags::WIDE_CHAR_SPACER.union(Flags::LEADING_WIDE_CHAR_SPACER);
+
 /// Bytes of replies kept from one call of [`Engine::feed`]. A guest that asks for more than it
 /// reads gets no more.
 const REPLIES_MAX: usize = 64 * 1024;
@@ -394,7 +397,37 @@ impl Engine {
     /// The selected text; wrapped lines are one.
     #[must_use]
     pub fn selected_text(&self) -> Option<String> {
-        self.term.selection_to_string().filter(|text| !text.is_empty())
+        let range = self.term.selection.as_ref()?.to_range(&self.term)?;
+        let text = if self.ends_in_a_gap(range.start.line) && !range.is_block {
+            // The wide character that did not fit is on the next line; alacritty looks for it
+            // on the one before, which the oldest line does not have.
+            let first = &self.term.grid()[range.start.line];
+            let last = if range.end.line == range.start.line {
+                range.end.column
+            } else {
+                self.term.last_column()
+            };
+            let mut text: String = (range.start.column.0..=last.0)
+                .map(|column| &first[Column(column)])
+                .filter(|cell| !cell.flags.intersects(SPACERS))
+                .map(|cell| cell.c)
+                .collect();
+            if range.end.line > range.start.line {
+                let next = Point::new(range.start.line + 1i32, Column(0));
+                text.push_str(&self.term.bounds_to_string(next, range.end));
+            }
+            text
+        } else {
+            self.term.selection_to_string()?
+        };
+        Some(text).filter(|text| !text.is_empty())
+    }
+
+    /// Whether this is the oldest line, and its last cell is empty because a wide character did
+    /// not fit into it.
+    fn ends_in_a_gap(&self, line: Line) -> bool {
+        let last = &self.term.grid()[line][self.term.last_column()];
+        line == self.term.topmost_line() && last.flags.contains(Flags::LEADING_WIDE_CHAR_SPACER)
     }
 
     /// The visible text, a line per row, without the spaces at their ends.
