@@ -197,3 +197,25 @@ pub enum Effect {
     /// The picture changed: take `Core::fleet` and publish it.
     Publish,
 }
+
+impl Effect {
+    /// What comes back in [`Input::EffectDone`], if it does.
+    #[must_use]
+    pub const fn token(&self) -> Option<Token> {
+        match self {
+            Self::Persist { token, .. }
+            | Self::CreateDisk { token, .. }
+            | Self::StartMonitor { token, .. }
+            | Self::RequestStop { token, .. }
+            | Self::KillMonitor { token, .. }
+            | Self::CleanUp { token, .. }
+            | Self::DeleteFiles { token, .. }
+            | Self::RunBootstrap { token, .. } => Some(*token),
+            Self::CancelBootstrap { .. }
+            | Self::ArmTimer { .. }
+            | Self::Reply { .. }
+            | Self::Notice(_)
+            | Self::Publish => None,
+        }
+    }
+}

@@ -216,39 +216,18 @@ impl Driver {
     }
 
     fn run_effect(&mut self, effect: Effect) {
+        self.under_way.extend(effect.token());
         match effect {
-            Effect::Persist { token, change } => {
-                self.under_way.insert(token);
-                self.effects.persist(token, change);
-            }
+            Effect::Persist { token, change } => self.effects.persist(token, change),
             Effect::CreateDisk { token, vm, spec, overlay: _ } => {
-                self.under_way.insert(token);
                 self.effects.create(token, vm, spec);
             }
-            Effect::StartMonitor { token, vm } => {
-                self.under_way.insert(token);
-                self.effects.start(token, vm);
-            }
-            Effect::RequestStop { token, vm, ladder } => {
-                self.under_way.insert(token);
-                self.effects.stop(token, vm, ladder);
-            }
-            Effect::KillMonitor { token, vm } => {
-                self.under_way.insert(token);
-                self.effects.kill_monitor(token, vm);
-            }
-            Effect::CleanUp { token, vm, lost } => {
-                self.under_way.insert(token);
-                self.effects.clean_up(token, vm, lost);
-            }
-            Effect::DeleteFiles { token, vm } => {
-                self.under_way.insert(token);
-                self.effects.delete(token, vm);
-            }
-            Effect::RunBootstrap { token, job } => {
-                self.under_way.insert(token);
-                self.effects.run_bootstrap(token, job);
-            }
+            Effect::StartMonitor { token, vm } => self.effects.start(token, vm),
+            Effect::RequestStop { token, vm, ladder } => self.effects.stop(token, vm, ladder),
+            Effect::KillMonitor { token, vm } => self.effects.kill_monitor(token, vm),
+            Effect::CleanUp { token, vm, lost } => self.effects.clean_up(token, vm, lost),
+            Effect::DeleteFiles { token, vm } => self.effects.delete(token, vm),
+            Effect::RunBootstrap { token, job } => self.effects.run_bootstrap(token, job),
             Effect::CancelBootstrap { job } => self.effects.cancel_bootstrap(Some(job)),
             Effect::ArmTimer { vm, epoch, after_ms } => self.effects.arm(vm, epoch, after_ms),
             Effect::Reply { command, admission } => {
