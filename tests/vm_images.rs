@@ -5,9 +5,11 @@ mod common;
 use std::process::Command;
 
 use banger::{
-    domain::VmmKind,
     host::facts,
-    vmm::{Backend, qemu::Qemu},
+    vmm::{
+        Backend,
+        qemu::{Accel, Qemu},
+    },
 };
 use common::{Home, Load, in_own_mounts, runtime_dir, skip};
 
@@ -61,7 +63,7 @@ fn debian_boots_whole_lets_only_the_key_in_and_shuts_down_politely() {
 fn by_hand(home: &Home, parameters: &str) -> String {
     let runtime = runtime_dir();
     let program = "qemu-system-x86_64";
-    let qemu = Qemu::new(program, VmmKind::QemuTcg, facts::tsc_khz());
+    let qemu = Qemu::new(program, Accel::Tcg, facts::tsc_khz());
     let mut command = Command::new(program);
     command.args(["-M", "microvm", "-accel", "tcg", "-cpu", "max", "-m", "128"]);
     command.args(["-nodefaults", "-no-user-config", "-nographic", "-no-reboot"]);

@@ -9,6 +9,7 @@ mod id;
 mod job;
 mod monitor;
 mod name;
+mod net;
 mod paths;
 mod phase;
 mod problem;
@@ -27,6 +28,7 @@ pub use monitor::{
     SshEndpoint,
 };
 pub use name::VmName;
+pub use net::{BRIDGE_PREFIX, NetworkKind, Subnet, TAP_PREFIX, Tag, mac, tap_name};
 pub use paths::{Layout, SOCKET_PATH_MAX, VmPaths};
 pub use phase::{Phase, Wanted};
 pub use problem::{FieldProblem, Problem};

@@ -8,6 +8,8 @@ use super::{FieldProblem, VmName, parse_mib};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum VmmKind {
+    /// Firecracker, which needs KVM and a TAP.
+    Firecracker,
     /// QEMU's `microvm` machine under KVM.
     QemuKvm,
     /// QEMU's `microvm` machine with emulated CPUs.
@@ -19,6 +21,7 @@ impl VmmKind {
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
+            Self::Firecracker => "firecracker",
             Self::QemuKvm => "qemu-kvm",
             Self::QemuTcg => "qemu-tcg",
         }
@@ -28,6 +31,7 @@ impl VmmKind {
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
+            Self::Firecracker => "Firecracker",
             Self::QemuKvm => "QEMU/KVM",
             Self::QemuTcg => "QEMU/TCG",
         }
@@ -38,6 +42,9 @@ impl VmmKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OverlayKind {
+    /// A device-mapper snapshot over the base, shared by all; what changes is in a sparse file.
+    /// Needs root, or the root helper.
+    DmSnapshot,
     /// `FICLONE`: shares blocks until they are written (btrfs, xfs).
     Reflink,
     /// A copy that leaves out the holes.
@@ -45,10 +52,21 @@ pub enum OverlayKind {
 }
 
 impl OverlayKind {
+    /// The word in configurations, options and stores: `dm-snapshot`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::DmSnapshot => "dm-snapshot",
+            Self::Reflink => "reflink",
+            Self::SparseCopy => "sparse-copy",
+        }
+    }
+
     /// As shown to the user.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
+            Self::DmSnapshot => "snapshot",
             Self::Reflink => "reflink",
             Self::SparseCopy => "sparse copy",
         }

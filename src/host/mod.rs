@@ -10,6 +10,7 @@ pub mod facts;
 mod fake;
 pub mod lock;
 pub mod memory;
+pub mod ops;
 pub mod process;
 pub mod pty;
 

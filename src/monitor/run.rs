@@ -36,7 +36,10 @@ use crate::{
     },
     host::{facts, lock::FileLock, process, pty},
     store::{LedgerKind, Store, VmRow, VmState},
-    vmm::{Backend, qemu::Qemu},
+    vmm::{
+        Backend,
+        qemu::{Accel, Qemu},
+    },
 };
 
 /// Ladders and markers that wait to be taken; more than anybody sends at once.
@@ -152,7 +155,17 @@ impl Prepared {
         }
         let bundle = Bundle::open(&args.runtime)?;
         let qemu = bundle.qemu()?;
-        let qemu = Qemu::new(qemu, args.vmm, facts::tsc_khz()).prepared_by(process::die_with_us);
+        let accel = match args.vmm {
+            VmmKind::QemuKvm => Accel::Kvm,
+            VmmKind::QemuTcg => Accel::Tcg,
+            VmmKind::Firecracker => {
+                return Err(fail(
+                    "this banger has no Firecracker backend".into(),
+                    "set vmm = \"auto\"",
+                ));
+            }
+        };
+        let qemu = Qemu::new(qemu, accel, facts::tsc_khz()).prepared_by(process::die_with_us);
         let backend: Box<dyn Backend> = Box::new(qemu);
         let key = args.layout.ssh_key().with_extension("pub");
         let public_key = fs::read_to_string(&key)

@@ -14,14 +14,15 @@ use std::{
 };
 
 use banger::{
-    domain::{Method, StopLadder, VmId, VmmKind},
+    domain::{Method, StopLadder, VmId},
     host::{
         process::{ProcessRef, Signal, die_with_us, wait_gone},
         pty,
     },
     vmm::{
         Backend, Disk, Forward, Machine, MachineEvent, MachineExit, MachineSpec, Nic, VmmError,
-        ladder::climb, qemu::Qemu,
+        ladder::climb,
+        qemu::{Accel, Qemu},
     },
 };
 use tempfile::TempDir;
@@ -77,7 +78,7 @@ impl Bench {
 }
 
 fn qemu() -> Qemu {
-    Qemu::new("qemu-system-x86_64", VmmKind::QemuTcg, Some(2_000_000)).prepared_by(die_with_us)
+    Qemu::new("qemu-system-x86_64", Accel::Tcg, Some(2_000_000)).prepared_by(die_with_us)
 }
 
 /// Our end of a machine's console, read by a thread until it ends.
@@ -303,7 +304,7 @@ async fn what_cannot_run_is_told_in_the_vmms_words_and_leaves_nothing() {
     assert!(matches!(bench.fail().await, VmmError::SocketPath(_)));
 
     let bench = Bench::new();
-    let none = Qemu::new("/nonexistent/qemu", VmmKind::QemuTcg, None);
+    let none = Qemu::new("/nonexistent/qemu", Accel::Tcg, None);
     let (_master, slave) = pty::open_raw().expect("pty");
     let error = none.launch(&bench.spec, slave).await.err().expect("no such program");
     assert!(matches!(error, VmmError::Spawn { .. }), "{error}");
@@ -317,7 +318,7 @@ async fn a_program_that_never_answers_is_ended_with_the_launch() {
     let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     fs::set_permissions(&script, executable).expect("chmod");
     let (master, slave) = pty::open_raw().expect("pty");
-    let mute = Qemu::new(script, VmmKind::QemuTcg, None);
+    let mute = Qemu::new(script, Accel::Tcg, None);
     let gave_up = timeout(Duration::from_millis(200), mute.launch(&bench.spec, slave)).await;
     assert!(gave_up.is_err());
     Console::new(File::from(master)).end().await;

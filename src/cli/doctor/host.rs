@@ -96,7 +96,7 @@ pub(super) fn overlay(layout: &Layout) -> Option<Check> {
     const ID: &str = "overlay";
     Some(match disk::overlay_kind(&layout.state).ok()? {
         OverlayKind::Reflink => Check::ok(ID, "new disks share their image's data (reflink)", ""),
-        kind @ OverlayKind::SparseCopy => Check::ok(
+        kind => Check::ok(
             ID,
             format!("new disks are a {} of their image", kind.label()),
             format!("the file system of {} cannot share data", layout.state.display()),

@@ -6,22 +6,20 @@ use std::{
     os::unix::ffi::{OsStrExt, OsStringExt},
 };
 
-use crate::{
-    domain::VmmKind,
-    vmm::{MachineSpec, Nic},
-};
+use super::Accel;
+use crate::vmm::{MachineSpec, Nic};
 
 /// The arguments for a machine. The console is on standard input and output.
-pub(super) fn arguments(accel: VmmKind, spec: &MachineSpec) -> Vec<OsString> {
+pub(super) fn arguments(accel: Accel, spec: &MachineSpec) -> Vec<OsString> {
     let mut line = Vec::<OsString>::new();
     let mut add = |name: &str, value: OsString| line.extend([OsString::from(name), value]);
 
     add("-name", format!("banger-{}", spec.vm).into());
     add("-machine", "microvm".into());
     let (accel, cpu) = match accel {
-        VmmKind::QemuKvm => ("kvm", "host"),
+        Accel::Kvm => ("kvm", "host"),
         // Older CPU models make a guest wait 2 s for entropy.
-        VmmKind::QemuTcg => ("tcg", "max"),
+        Accel::Tcg => ("tcg", "max"),
     };
     add("-accel", accel.into());
     add("-cpu", cpu.into());
@@ -66,12 +64,12 @@ pub(super) fn arguments(accel: VmmKind, spec: &MachineSpec) -> Vec<OsString> {
 }
 
 /// What the guest's kernel is told because it runs on this machine.
-pub(super) fn kernel(accel: VmmKind, tsc_khz: Option<u32>) -> String {
+pub(super) fn kernel(accel: Accel, tsc_khz: Option<u32>) -> String {
     // A panic ends in a reboot, which ends the VMM: nothing hangs unseen. reboot=t is the way
     // (triple fault) that every x86 machine has. At level 3 the console shows errors of the
     // kernel and its last words, and not that this machine has no PCI bus.
     let mut line = "console=ttyS0 quiet loglevel=3 reboot=t panic=-1 8250.nr_uarts=1".to_owned();
-    if accel == VmmKind::QemuTcg {
+    if accel == Accel::Tcg {
         if let Some(khz) = tsc_khz {
             // Without it 4 of 18 boots hung in the kernel's own calibration, with it 0 of 154.
             let _ = write!(line, " tsc_early_khz={khz} tsc=reliable");
@@ -136,7 +134,7 @@ mod tests {
         }
     }
 
-    fn text(accel: VmmKind, spec: &MachineSpec) -> String {
+    fn text(accel: Accel, spec: &MachineSpec) -> String {
         let line = arguments(accel, spec);
         line.iter().map(|a| a.to_str().expect("UTF-8")).collect::<Vec<_>>().join(" ")
     }
@@ -144,7 +142,7 @@ mod tests {
     #[test]
     fn the_whole_line() {
         assert_eq!(
-            text(VmmKind::QemuTcg, &spec()),
+            text(Accel::Tcg, &spec()),
             "-name banger-00010203 -machine microvm -accel tcg -cpu max -smp 2 -m 512M -nodefaults \
              -no-user-config -no-reboot -display none -chardev stdio,id=console,signal=off -serial \
              chardev:console -chardev socket,id=qmp,server=on,wait=off,path=/run/x/vmm.sock -mon \
@@ -156,27 +154,27 @@ mod tests {
              user,id=net0,hostfwd=tcp:127.0.0.1:40000-:22,hostfwd=tcp:127.0.0.1:40001-:80 -device \
              virtio-net-device,netdev=net0,status=off"
         );
-        assert!(text(VmmKind::QemuKvm, &spec()).contains("-accel kvm -cpu host"));
+        assert!(text(Accel::Kvm, &spec()).contains("-accel kvm -cpu host"));
     }
 
     #[test]
     fn a_path_need_not_be_text() {
         let path = PathBuf::from(OsString::from_vec(b"/vms/\xff,/r.img".to_vec()));
         let spec = MachineSpec { disks: vec![Disk { path, read_only: false }], ..spec() };
-        let line = arguments(VmmKind::QemuTcg, &spec);
+        let line = arguments(Accel::Tcg, &spec);
         let found = line.iter().any(|a| a.as_bytes().ends_with(b"file=/vms/\xff,,/r.img"));
         assert!(found, "{line:?}");
     }
 
     #[test]
     fn only_an_emulated_cpu_is_told_to_hurry() {
-        let tcg = kernel(VmmKind::QemuTcg, Some(2_100_000));
+        let tcg = kernel(Accel::Tcg, Some(2_100_000));
         assert!(tcg.starts_with("console=ttyS0 quiet"));
         assert!(
             tcg.contains(" tsc_early_khz=2100000 tsc=reliable ") && tcg.contains("mitigations=off")
         );
-        assert!(!kernel(VmmKind::QemuTcg, None).contains("tsc"));
-        let kvm = kernel(VmmKind::QemuKvm, Some(2_100_000));
+        assert!(!kernel(Accel::Tcg, None).contains("tsc"));
+        let kvm = kernel(Accel::Kvm, Some(2_100_000));
         assert!(!kvm.contains("tsc") && !kvm.contains("mitigations"), "{kvm}");
     }
 }

@@ -36,11 +36,20 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
 /// How long the rest of the control connection may take to be read after the process is gone.
 const DRAIN_PATIENCE: Duration = Duration::from_millis(500);
 
+/// How QEMU runs the guest's CPUs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accel {
+    /// The host's CPUs do.
+    Kvm,
+    /// They are emulated.
+    Tcg,
+}
+
 /// The `qemu-system-*` backend.
 #[derive(Clone, Debug)]
 pub struct Qemu {
     program: PathBuf,
-    accel: VmmKind,
+    accel: Accel,
     tsc_khz: Option<u32>,
     prepare: Option<Prepare>,
 }
@@ -50,7 +59,7 @@ impl Qemu {
     /// stamp counter: guests with emulated CPUs that have to find it out themselves hang in one
     /// of five boots.
     #[must_use]
-    pub fn new(program: impl Into<PathBuf>, accel: VmmKind, tsc_khz: Option<u32>) -> Self {
+    pub fn new(program: impl Into<PathBuf>, accel: Accel, tsc_khz: Option<u32>) -> Self {
         Self { program: program.into(), accel, tsc_khz, prepare: None }
     }
 
@@ -111,7 +120,10 @@ impl Qemu {
 
 impl Backend for Qemu {
     fn kind(&self) -> VmmKind {
-        self.accel
+        match self.accel {
+            Accel::Kvm => VmmKind::QemuKvm,
+            Accel::Tcg => VmmKind::QemuTcg,
+        }
     }
 
     fn kernel_cmdline(&self) -> String {
