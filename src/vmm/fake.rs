@@ -17,7 +17,7 @@ use tokio::{
     sync::watch,
 };
 
-use super::{Backend, BoxFuture, Machine, MachineEvent, MachineExit, MachineSpec, VmmError};
+use super::{Backend, BoxFuture, Machine, MachineEvent, MachineExit, MachineSpec, Piece, VmmError};
 use crate::domain::VmmKind;
 
 /// A process id that no process has: the kernel's ids end at 4 Mi (proc(5), `pid_max`).
@@ -36,6 +36,10 @@ pub struct Script {
     pub ignore_quit: bool,
     /// The VMM ignores SIGTERM.
     pub ignore_terminate: bool,
+    /// The process stays when the guest powers off, as Firecracker's does.
+    pub outlives_poweroff: bool,
+    /// What a launch says that it makes. Nothing is made.
+    pub pieces: Vec<Piece>,
     /// It ends by itself so, as soon as `boot` is written.
     pub ends: Option<MachineExit>,
     /// Whether there is a real process (`sleep`) that can be killed from outside and is gone
@@ -48,7 +52,14 @@ pub struct Script {
 pub struct FakeBackend {
     script: Script,
     failures: Mutex<VecDeque<VmmError>>,
-    launched: Mutex<Vec<(MachineSpec, watch::Sender<Option<MachineExit>>)>>,
+    launched: Mutex<Vec<Launched>>,
+}
+
+#[derive(Debug)]
+struct Launched {
+    spec: MachineSpec,
+    ended: watch::Sender<Option<MachineExit>>,
+    paused: watch::Receiver<bool>,
 }
 
 impl FakeBackend {
@@ -66,12 +77,18 @@ impl FakeBackend {
     /// What was launched, in order.
     #[must_use]
     pub fn launched(&self) -> Vec<MachineSpec> {
-        lock(&self.launched).iter().map(|(spec, _)| spec.clone()).collect()
+        lock(&self.launched).iter().map(|one| one.spec.clone()).collect()
+    }
+
+    /// Whether the machine launched last is paused.
+    #[must_use]
+    pub fn paused(&self) -> bool {
+        lock(&self.launched).last().is_some_and(|one| *one.paused.borrow())
     }
 
     /// Lets the machine launched last end by itself.
     pub fn end(&self, exit: MachineExit) {
-        if let Some((_, ended)) = lock(&self.launched).last() {
+        if let Some(Launched { ended, .. }) = lock(&self.launched).last() {
             ended.send_if_modified(|now| now.is_none() && now.replace(exit).is_none());
         }
     }
@@ -84,6 +101,14 @@ impl Backend for FakeBackend {
 
     fn kernel_cmdline(&self) -> String {
         "console=ttyS0".to_owned()
+    }
+
+    fn ends_at_poweroff(&self) -> bool {
+        !self.script.outlives_poweroff
+    }
+
+    fn pieces(&self, _: &MachineSpec) -> Vec<Piece> {
+        self.script.pieces.clone()
     }
 
     fn launch<'a>(
@@ -104,9 +129,14 @@ impl Backend for FakeBackend {
             let console = Console::new(console).map_err(failed)?;
             let (ended, ends) = watch::channel(None);
             tokio::spawn(run(console, self.script.clone(), process, ended.clone()));
-            lock(&self.launched).push((spec.clone(), ended.clone()));
+            let (pause, paused) = watch::channel(false);
+            lock(&self.launched).push(Launched {
+                spec: spec.clone(),
+                ended: ended.clone(),
+                paused,
+            });
             let script = self.script.clone();
-            let machine = FakeMachine { pid, script, ended, ends, reported: false };
+            let machine = FakeMachine { pid, script, ended, ends, pause, reported: false };
             Ok(Box::new(machine) as Box<dyn Machine>)
         })
     }
@@ -117,6 +147,7 @@ struct FakeMachine {
     script: Script,
     ended: watch::Sender<Option<MachineExit>>,
     ends: watch::Receiver<Option<MachineExit>>,
+    pause: watch::Sender<bool>,
     reported: bool,
 }
 
@@ -152,9 +183,23 @@ impl Machine for FakeMachine {
 
     fn power_button(&mut self) -> BoxFuture<'_, Result<(), VmmError>> {
         Box::pin(async {
-            if !self.script.ignore_power_button {
+            if !self.script.ignore_power_button && !self.script.outlives_poweroff {
                 self.end(MachineExit::GuestPoweroff);
             }
+            Ok(())
+        })
+    }
+
+    fn pause(&mut self) -> BoxFuture<'_, Result<(), VmmError>> {
+        Box::pin(async {
+            self.pause.send_replace(true);
+            Ok(())
+        })
+    }
+
+    fn resume(&mut self) -> BoxFuture<'_, Result<(), VmmError>> {
+        Box::pin(async {
+            self.pause.send_replace(false);
             Ok(())
         })
     }
@@ -296,6 +341,10 @@ mod tests {
         });
         let (got, mut ours) = end.await.expect("thread");
         assert_eq!(&got, b"ls\rlo\n");
+        machine.pause().await.expect("pause");
+        assert!(backend.paused());
+        machine.resume().await.expect("resume");
+        assert!(!backend.paused());
         machine.power_button().await.expect("press");
         assert_eq!(machine.next_event().await, MachineEvent::Exited(MachineExit::GuestPoweroff));
         let end = tokio::task::spawn_blocking(move || ours.read(&mut [0; 9]).expect("end"));

@@ -148,6 +148,14 @@ mod tests {
             self.tell(0, MachineExit::GuestPoweroff)
         }
 
+        fn pause(&mut self) -> BoxFuture<'_, Result<(), VmmError>> {
+            Box::pin(async { Err(VmmError::Unsupported) })
+        }
+
+        fn resume(&mut self) -> BoxFuture<'_, Result<(), VmmError>> {
+            Box::pin(async { Err(VmmError::Unsupported) })
+        }
+
         fn quit(&mut self) -> BoxFuture<'_, Result<(), VmmError>> {
             self.tell(1, MachineExit::Asked)
         }

@@ -8,6 +8,7 @@
 pub mod choose;
 pub mod fake;
 pub mod ladder;
+mod piece;
 mod process;
 pub mod qemu;
 pub mod qmp;
@@ -16,6 +17,7 @@ use std::{future::Future, os::fd::OwnedFd, path::PathBuf, pin::Pin};
 
 use crate::domain::{ExitReason, SOCKET_PATH_MAX, VmId, VmmKind};
 
+pub use piece::Piece;
 pub use process::Prepare;
 
 /// A future behind a trait object.
@@ -28,6 +30,20 @@ pub trait Backend: Send + Sync {
 
     /// What the kernel command line needs with this VMM, to be followed by the guest's own part.
     fn kernel_cmdline(&self) -> String;
+
+    /// Whether the process ends when the guest powers off. Firecracker's goes on for ever: with
+    /// it, the kernel's last words on the console are the end, and the process is to be killed.
+    fn ends_at_poweroff(&self) -> bool {
+        true
+    }
+
+    /// What a launch of this machine makes on the host beside the process and
+    /// [`MachineSpec::socket`], oldest first. To be written down before the launch, and undone
+    /// from the end, with [`Piece::remove`], once the process is gone.
+    fn pieces(&self, spec: &MachineSpec) -> Vec<Piece> {
+        let _ = spec;
+        Vec::new()
+    }
 
     /// Starts the program, configures the machine and lets it run. `console` becomes the
     /// guest's serial port (both directions); the caller keeps the other end.
@@ -51,6 +67,12 @@ pub trait Machine: Send {
 
     /// Asks the guest to shut down (ACPI power button; Ctrl-Alt-Del with Firecracker).
     fn power_button(&mut self) -> BoxFuture<'_, Result<(), VmmError>>;
+
+    /// Stops the guest's CPUs, until [`Machine::resume`]. Doing it twice is no error.
+    fn pause(&mut self) -> BoxFuture<'_, Result<(), VmmError>>;
+
+    /// Lets a paused guest go on. One that runs already just does.
+    fn resume(&mut self) -> BoxFuture<'_, Result<(), VmmError>>;
 
     /// Tells the VMM to end, without the guest's say.
     fn quit(&mut self) -> BoxFuture<'_, Result<(), VmmError>>;
@@ -148,6 +170,19 @@ pub enum Nic {
         /// Ports of 127.0.0.1 that lead into the guest.
         forwards: Vec<Forward>,
     },
+    /// A TAP device of the host that exists already.
+    Tap {
+        /// Its name, at most 15 bytes.
+        device: String,
+        /// The guest's own address.
+        mac: [u8; 6],
+    },
+}
+
+/// An address as it is written: `02:00:5e:10:00:01`.
+pub(crate) fn mac_text(mac: [u8; 6]) -> String {
+    let [a, b, c, d, e, f] = mac;
+    format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
 }
 
 /// A TCP port of the host's loopback that leads to a port of the guest.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::Accel;
-use crate::vmm::{MachineSpec, Nic};
+use crate::vmm::{MachineSpec, Nic, mac_text};
 
 /// The arguments for a machine. The console is on standard input and output.
 pub(super) fn arguments(accel: Accel, spec: &MachineSpec) -> Vec<OsString> {
@@ -46,7 +46,7 @@ pub(super) fn arguments(accel: Accel, spec: &MachineSpec) -> Vec<OsString> {
         add("-device", format!("virtio-blk-device,drive=disk{n}").into());
     }
     for (n, nic) in spec.nics.iter().enumerate() {
-        match nic {
+        let mac = match nic {
             Nic::User { forwards } => {
                 let mut options = format!("user,id=net{n}");
                 for forward in forwards {
@@ -55,10 +55,17 @@ pub(super) fn arguments(accel: Accel, spec: &MachineSpec) -> Vec<OsString> {
                     let _ = write!(options, ",hostfwd=tcp:127.0.0.1:{host}-:{guest}");
                 }
                 add("-netdev", options.into());
+                String::new()
             }
-        }
+            Nic::Tap { device, mac } => {
+                // It is there already, and on its bridge: nothing is to be run for it.
+                let options = format!("tap,id=net{n},script=no,downscript=no,ifname=");
+                add("-netdev", join(&[OsStr::new(&options), &escape(device)]));
+                format!(",mac={}", mac_text(*mac))
+            }
+        };
         // status=off: the link is up from the start, nothing to negotiate.
-        add("-device", format!("virtio-net-device,netdev=net{n},status=off").into());
+        add("-device", format!("virtio-net-device,netdev=net{n},status=off{mac}").into());
     }
     line
 }
@@ -155,6 +162,15 @@ mod tests {
              virtio-net-device,netdev=net0,status=off"
         );
         assert!(text(Accel::Kvm, &spec()).contains("-accel kvm -cpu host"));
+    }
+
+    #[test]
+    fn a_tap_is_named_and_has_the_guests_address() {
+        let tap = Nic::Tap { device: "bang,0".to_owned(), mac: [2, 0, 0x5e, 0x10, 0, 0xff] };
+        let line = text(Accel::Kvm, &MachineSpec { nics: vec![tap], ..spec() });
+        let end = " -netdev tap,id=net0,script=no,downscript=no,ifname=bang,,0 -device \
+                   virtio-net-device,netdev=net0,status=off,mac=02:00:5e:10:00:ff";
+        assert!(line.ends_with(end), "{line}");
     }
 
     #[test]

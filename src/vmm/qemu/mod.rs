@@ -175,6 +175,14 @@ impl Machine for Running {
         Box::pin(async { self.client.execute("system_powerdown").await.map(|_| ()) })
     }
 
+    fn pause(&mut self) -> BoxFuture<'_, Result<(), VmmError>> {
+        Box::pin(async { self.client.execute("stop").await.map(|_| ()) })
+    }
+
+    fn resume(&mut self) -> BoxFuture<'_, Result<(), VmmError>> {
+        Box::pin(async { self.client.execute("cont").await.map(|_| ()) })
+    }
+
     fn quit(&mut self) -> BoxFuture<'_, Result<(), VmmError>> {
         self.asked = true;
         Box::pin(async { self.client.execute("quit").await.map(|_| ()) })
