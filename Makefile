@@ -4,6 +4,7 @@
 #   make test     all tests; ends with a summary that counts what was skipped
 #   make build    banger and the guest's init, optimized
 #   make runtime  the runtime directory: kernel, initrd, images
+#   make lab      a shell in the lab: a real host with KVM and device-mapper, in an emulator
 #   make bench    the benchmarks
 #   make lint     formatting, clippy, shellcheck
 #   make setup    the Debian packages that banger, its tests and its lints need
@@ -21,7 +22,7 @@ HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 # the directory with everything else.
 INIT := $(CARGO_TARGET_DIR)/$(HOST)/release/banger-init
 
-.PHONY: help setup setup-dev init build run runtime test bench lint
+.PHONY: help setup setup-dev init build run runtime test lab bench lint
 
 help:
 	@sed -n 's/^#   make/make/p' Makefile
@@ -52,6 +53,9 @@ run: runtime
 test: setup-dev init
 	@scripts/test.sh "$(INIT)"
 
+lab: setup-dev runtime
+	@exec scripts/lab/run.sh --banger "$(CARGO_TARGET_DIR)/release/banger" --shell
+
 bench: runtime
 	cargo bench --locked --bench reach
 
@@ -59,4 +63,4 @@ lint: setup-dev
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --no-default-features --features guest-init --bin banger-init -- -D warnings
-	shellcheck -x scripts/*.sh scripts/*/*.sh .ci/run
+	shellcheck -x scripts/*.sh scripts/*/*.sh scripts/lab/inside/* .ci/run

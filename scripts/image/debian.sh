@@ -31,32 +31,7 @@ packages=systemd,systemd-sysv,udev,dbus,openssh-server,iproute2,iputils-ping,pro
 packages=$packages,ca-certificates,netbase,less,vim-tiny,bash-completion
 
 step "packages"
-# Which of this machine's sources are Debian's own, of this release.
-# shellcheck disable=SC2016 # apt's own variables
-apt-get indextargets --format '$(ORIGIN)|$(CODENAME)|$(REPO_URI)|$(RELEASE)|$(COMPONENT)' \
-    'Created-By: Packages' 2>/dev/null |
-    sed -n "s,^Debian|${suite}[a-z-]*|\(http[^|]*\)|\(${suite}[a-z-]*\)|\([^|]*\)\$,deb \1 \2 \3,p" |
-    grep -v -e "$suite-backports" -e "$suite-proposed" | sort -u >"$work/sources" || :
-set --
-if grep -q " $suite main\$" "$work/sources"; then
-    set -- "$work/sources"
-fi
-if [ -z "${http_proxy-}" ]; then
-    http_proxy=$(apt-config dump --format '%v' Acquire::http::Proxy)
-    [ -z "$http_proxy" ] || export http_proxy
-fi
-mode=unshare
-[ "$(id -u)" != 0 ] || mode=root
-# The hook is given as text: the root of the user namespace may not enter a home directory of
-# mode 0700 to read it.
-mmdebstrap --quiet --mode="$mode" --variant=minbase --include="$packages" \
-    --dpkgopt='path-exclude=/usr/share/man/*' \
-    --dpkgopt='path-exclude=/usr/share/doc/*' \
-    --dpkgopt='path-include=/usr/share/doc/*/copyright' \
-    --dpkgopt='path-exclude=/usr/share/locale/*' \
-    --customize-hook="$(cat "$here/debian-customize.sh")" \
-    "$suite" "$work/tree.tar" "$@" ||
-    fail "mmdebstrap failed (its reason is above; without a network nothing can be fetched)"
+debian_tar "$suite" "$packages" "$(cat "$here/debian-customize.sh")" "$work/tree.tar"
 
 step "file system"
 make_ext4_of_tar "$work/tree.tar" "$size" "$output"

@@ -80,3 +80,34 @@ as_many() {
             fail "$1 failed in a user namespace (package uidmap? a range in /etc/subuid?)"
     fi
 }
+
+# debian_tar SUITE PACKAGES HOOK OUTPUT: an archive of Debian with these packages (separated by
+# commas), after the script HOOK has run with the tree's path as its argument. HOOK is given as
+# text: the root of the user namespace may not enter a home directory of mode 0700 to read it.
+debian_tar() {
+    debian_suite=$1 debian_packages=$2 debian_hook=$3 debian_output=$4
+    # Which of this machine's sources are Debian's own, of this release.
+    # shellcheck disable=SC2016 # apt's own variables
+    apt-get indextargets --format '$(ORIGIN)|$(CODENAME)|$(REPO_URI)|$(RELEASE)|$(COMPONENT)' \
+        'Created-By: Packages' 2>/dev/null |
+        sed -n "s,^Debian|${debian_suite}[a-z-]*|\(http[^|]*\)|\(${debian_suite}[a-z-]*\)|\([^|]*\)\$,deb \1 \2 \3,p" |
+        grep -v -e "$debian_suite-backports" -e "$debian_suite-proposed" | sort -u >"$work/sources" || :
+    set --
+    if grep -q " $debian_suite main\$" "$work/sources"; then
+        set -- "$work/sources"
+    fi
+    if [ -z "${http_proxy-}" ]; then
+        http_proxy=$(apt-config dump --format '%v' Acquire::http::Proxy)
+        [ -z "$http_proxy" ] || export http_proxy
+    fi
+    debian_mode=unshare
+    [ "$(id -u)" != 0 ] || debian_mode=root
+    mmdebstrap --quiet --mode="$debian_mode" --variant=minbase --include="$debian_packages" \
+        --dpkgopt='path-exclude=/usr/share/man/*' \
+        --dpkgopt='path-exclude=/usr/share/doc/*' \
+        --dpkgopt='path-include=/usr/share/doc/*/copyright' \
+        --dpkgopt='path-exclude=/usr/share/locale/*' \
+        --customize-hook="$debian_hook" \
+        "$debian_suite" "$debian_output" "$@" ||
+        fail "mmdebstrap failed (its reason is above; without a network nothing can be fetched)"
+}
