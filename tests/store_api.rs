@@ -4,10 +4,12 @@ use std::path::Path;
 
 use banger::{
     domain::{
-        BootMark, BootTimes, ExitReason, ExitRecord, Method, Notice, NoticeLevel, OverlayKind,
-        UnixMs, VmId, VmSpec, VmmKind, Wanted,
+        BootMark, BootTimes, ExitReason, ExitRecord, HostCall, Method, Notice, NoticeLevel,
+        OverlayKind, Tag, UnixMs, VmId, VmSpec, VmmKind, Wanted, Wishes,
     },
-    store::{Change, EVENTS_MAX, EventId, LedgerKind, Store, StoreError, VmRow, VmState},
+    store::{
+        CALLS_MAX, Change, EVENTS_MAX, EventId, LedgerKind, Store, StoreError, VmRow, VmState,
+    },
 };
 use serde_json::json;
 
@@ -27,6 +29,7 @@ fn vm(n: u32, name: &str) -> VmRow {
         memory_mib: 256,
         disk_mib: Some(1024),
         restore: true,
+        wishes: Wishes::default(),
     };
     VmRow::new(id(n), spec, OverlayKind::SparseCopy, UnixMs(1_700_000_000_000))
 }
@@ -186,4 +189,62 @@ fn the_data_version_tells_of_others_only() {
     assert_eq!(one.data_version(), Ok(before), "its own change");
     two.set_wanted(&id(1), Wanted::Running).expect("wanted");
     assert_ne!(one.data_version(), Ok(before), "the other's change");
+}
+
+#[test]
+fn what_all_share_has_entries_of_its_own() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let store = open(dir.path());
+    store.insert_vm(&vm(1, "web")).expect("insert");
+    let own = store.note(&id(1), LedgerKind::Tap, "bgt-1", &json!(null)).expect("note");
+    let shared = store.note_shared(LedgerKind::Bridge, "bgr-1", &json!(1)).expect("note");
+    assert_eq!(store.note_shared(LedgerKind::Bridge, "bgr-1", &json!(2)), Ok(shared));
+    let entries = store.shared_entries().expect("entries");
+    assert_eq!(entries.len(), 1);
+    assert_eq!((entries[0].id, &entries[0].vm, &entries[0].detail), (shared, &None, &json!(2)));
+    assert_eq!(store.all_entries().expect("entries").len(), 2);
+    store.clear(own).expect("clear");
+    store.remove_vm(&id(1)).expect("what all share does not hold a VM");
+}
+
+#[test]
+fn places_are_kept_and_reused_only_after_the_vm_is_gone() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let store = open(dir.path());
+    for n in 1..=3 {
+        store.insert_vm(&vm(n, &format!("vm{n}"))).expect("insert");
+    }
+    assert_eq!(store.place(&id(2)), Ok(Some(2)));
+    assert_eq!(store.place(&id(1)), Ok(Some(3)));
+    store.remove_vm(&id(2)).expect("remove");
+    assert_eq!(store.place(&id(3)), Ok(Some(2)), "the lowest that is free");
+    assert_eq!(store.place(&id(1)), Ok(Some(3)), "it keeps its own");
+    assert_eq!(store.place(&id(9)), Err(StoreError::NoSuchVm(id(9))));
+
+    let tag = store.tag(|| Tag::from_bytes([1, 2, 3])).expect("tag");
+    assert_eq!(store.tag(|| Tag::from_bytes([4, 5, 6])), Ok(tag), "made once");
+    let subnet = "10.1.4.0/22".parse().expect("subnet");
+    assert_eq!(store.subnet(), Ok(None));
+    store.set_subnet(subnet).expect("set");
+    assert_eq!(store.subnet(), Ok(Some(subnet)));
+}
+
+#[test]
+fn calls_are_kept_in_order_and_bounded() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let store = open(dir.path());
+    let call = |n: u64| HostCall {
+        at: UnixMs(n),
+        vm: n.is_multiple_of(2).then(|| id(1)),
+        command: format!("ip link add x{n}"),
+        took_us: n,
+        error: n.is_multiple_of(3).then(|| "no".to_owned()),
+    };
+    let all: Vec<_> = (1..=CALLS_MAX.unsigned_abs() + 7).map(call).collect();
+    for some in all.chunks(1000) {
+        store.push_calls(some).expect("push");
+    }
+    let kept = store.recent_calls(u32::MAX).expect("read");
+    assert_eq!(kept, all[7..]);
+    assert_eq!(store.recent_calls(1).expect("read"), all[all.len() - 1..]);
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use banger::{
-    domain::{OverlayKind, UnixMs, VmId, VmSpec},
+    domain::{OverlayKind, UnixMs, VmId, VmSpec, Wishes},
     store::{LedgerEntry, LedgerId, LedgerKind, Store, StoreError, VmRow},
 };
 use proptest::prelude::{ProptestConfig, Strategy, any, prop_assert_eq, prop_oneof};
@@ -42,7 +42,7 @@ fn id(n: u32) -> VmId {
 type Key = (VmId, LedgerKind, String);
 
 fn seen(entries: Vec<LedgerEntry>) -> Vec<(LedgerId, Key, serde_json::Value)> {
-    entries.into_iter().map(|e| (e.id, (e.vm, e.kind, e.key), e.detail)).collect()
+    entries.into_iter().map(|e| (e.id, (e.vm.expect("a VM's"), e.kind, e.key), e.detail)).collect()
 }
 
 proptest::proptest! {
@@ -62,6 +62,7 @@ proptest::proptest! {
                 memory_mib: 64,
                 disk_mib: None,
                 restore: false,
+                wishes: Wishes::default(),
             };
             let row = VmRow::new(id(n), spec, OverlayKind::SparseCopy, UnixMs(0));
             stores[0].insert_vm(&row).expect("insert");

@@ -10,7 +10,7 @@ use std::{
 };
 
 use banger::{
-    domain::{OverlayKind, Problem, UnixMs, VmId, VmSpec},
+    domain::{OverlayKind, Problem, UnixMs, VmId, VmSpec, Wishes},
     store::{LedgerKind, Maintenance, Store, StoreError, VERSION, VmRow},
 };
 use rusqlite::Connection;
@@ -28,6 +28,7 @@ fn vm(n: u32, name: &str) -> VmRow {
         memory_mib: 128,
         disk_mib: None,
         restore: false,
+        wishes: Wishes::default(),
     };
     VmRow::new(id(n), spec, OverlayKind::Reflink, UnixMs(1))
 }

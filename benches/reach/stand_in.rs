@@ -14,7 +14,7 @@ use std::{
 use banger::{
     domain::{
         BootTimes, MonitorEvent, MonitorPhase, MonitorReply, MonitorRequest, MonitorStatus,
-        OverlayKind, SshEndpoint, UnixMs, VmId, VmSpec, VmmKind, Wanted,
+        NetworkKind, OverlayKind, SshEndpoint, UnixMs, VmId, VmSpec, VmmKind, Wanted, Wishes,
     },
     host::{dirs, lock::FileLock},
     session::wire::{self, FrameReader},
@@ -54,6 +54,7 @@ impl Fleet {
                 memory_mib: 128,
                 disk_mib: None,
                 restore: false,
+                wishes: Wishes::default(),
             };
             let mut row =
                 VmRow::new(id.clone(), spec, OverlayKind::SparseCopy, UnixMs(1_800_000_000_000));
@@ -101,6 +102,11 @@ fn answer(stream: UnixStream, vm: VmId, flood: &AtomicBool, console: &[u8]) -> O
                 since: UnixMs(1_800_000_000_000),
                 ssh: Some(SshEndpoint { host: "127.0.0.1".to_owned(), port: 9 }),
                 boot: BootTimes::default(),
+                network: NetworkKind::User,
+                address: None,
+                dns_name: None,
+                fill: None,
+                problem: None,
             };
             wire::write_control(&mut stream, &MonitorEvent::Status { status })?;
             // Until the client leaves.
@@ -116,7 +122,7 @@ fn answer(stream: UnixStream, vm: VmId, flood: &AtomicBool, console: &[u8]) -> O
                 }
             }
         }
-        MonitorRequest::Stop { .. } => {}
+        MonitorRequest::Stop { .. } | MonitorRequest::Pause | MonitorRequest::Resume => {}
     }
     Ok(())
 }

@@ -62,6 +62,7 @@ fn spec(create: &Create, fleet: &Fleet, defaults: &NewVm) -> Result<VmSpec, Fail
         memory: create.memory.clone().unwrap_or_else(|| default_memory(defaults, image)),
         disk: create.disk.clone().unwrap_or_default(),
         restore: create.restore_at_login,
+        ..VmDraft::default()
     };
     let (spec, mut problems) = match draft.validate() {
         Ok(spec) => (Some(spec), Vec::new()),

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::domain::{BootTimes, Fleet, OverlayKind, Phase, UnixMs, VmId, VmSpec, VmView, Wanted};
+use crate::domain::{
+    BootTimes, Fleet, OverlayKind, Phase, UnixMs, VmId, VmSpec, VmView, Wanted, Wishes,
+};
 
 /// A fleet that has been read.
 pub fn fleet(vms: impl IntoIterator<Item = VmView>) -> Fleet {
@@ -21,6 +23,7 @@ pub fn vm(name: &str) -> VmView {
             memory_mib: 128,
             disk_mib: None,
             restore: false,
+            wishes: Wishes::default(),
         },
         phase: Phase::Stopped,
         wanted: Wanted::Stopped,
@@ -30,6 +33,10 @@ pub fn vm(name: &str) -> VmView {
         vmm: None,
         overlay: OverlayKind::SparseCopy,
         disk_used: Some(3 << 20),
+        fill: None,
+        network: None,
+        address: None,
+        dns_name: None,
         boot: BootTimes::default(),
         last_exit: None,
         problem: None,

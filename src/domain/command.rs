@@ -20,6 +20,10 @@ pub enum CommandBody {
     Kill(VmId),
     /// Stop by the ladder, then start.
     Restart(VmId),
+    /// Let its CPUs stand still.
+    Pause(VmId),
+    /// Let them go on.
+    Resume(VmId),
     /// Give another name; the guest takes it at its next start.
     Rename(VmId, VmName),
     /// Remove the VM and its disk. It must be off.

@@ -1,12 +1,13 @@
 //! Everything the UI shows, as one immutable picture.
 
+use core::net::Ipv4Addr;
 use std::{path::PathBuf, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BootTimes, ExitRecord, JobId, JobView, OverlayKind, Phase, Problem, SshEndpoint, UnixMs, VmId,
-    VmSpec, VmmKind, Wanted,
+    BootTimes, ExitRecord, Fill, JobId, JobView, NetworkKind, OverlayKind, Phase, Problem,
+    SshEndpoint, UnixMs, VmId, VmSpec, VmmKind, Wanted,
 };
 
 /// A picture of everything at one moment; the latest wins.
@@ -49,6 +50,14 @@ pub struct VmView {
     pub overlay: OverlayKind,
     /// Bytes its disk takes on the host, as last looked at.
     pub disk_used: Option<u64>,
+    /// How full its snapshot is, while it is up.
+    pub fill: Option<Fill>,
+    /// How it reaches the world, while it is up.
+    pub network: Option<NetworkKind>,
+    /// Its address on the bridge, while it is up.
+    pub address: Option<Ipv4Addr>,
+    /// The name under which the host finds it, while it does.
+    pub dns_name: Option<String>,
     /// How its last boot went.
     pub boot: BootTimes,
     /// How its last run ended.
@@ -107,8 +116,14 @@ pub struct HostView {
     pub vmm: Option<VmmKind>,
     /// Why that and nothing better.
     pub vmm_reason: String,
-    /// How disks share data here.
+    /// How new disks share data here.
     pub overlay: Option<OverlayKind>,
+    /// Why that and nothing better.
+    pub overlay_reason: String,
+    /// How VMs reach the world here.
+    pub network: Option<NetworkKind>,
+    /// Why that and nothing better.
+    pub network_reason: String,
     /// Logical CPUs.
     pub cpus: u32,
     /// Bytes of memory.

@@ -5,6 +5,7 @@
 mod command;
 mod exit;
 mod fleet;
+mod host;
 mod id;
 mod job;
 mod monitor;
@@ -21,6 +22,7 @@ mod time;
 pub use command::{Admission, CommandBody, Denied};
 pub use exit::{ExitReason, ExitRecord};
 pub use fleet::{BundleView, Fleet, HostView, ImageView, Notice, NoticeLevel, VmView};
+pub use host::{Fill, HostCall};
 pub use id::VmId;
 pub use job::{JobId, JobState, JobView, Progress, StepState, StepView};
 pub use monitor::{
@@ -33,6 +35,6 @@ pub use paths::{Layout, SOCKET_PATH_MAX, VmPaths};
 pub use phase::{Phase, Wanted};
 pub use problem::{FieldProblem, Problem};
 pub use size::{ByteSize, parse_mib};
-pub use spec::{Field, OverlayKind, VmDraft, VmSpec, VmmKind};
+pub use spec::{Field, OverlayKind, VmDraft, VmSpec, VmmKind, Wishes};
 pub use stop::{Method, Rung, StopLadder};
 pub use time::UnixMs;

@@ -1,8 +1,10 @@
 //! What monitors and their clients say to each other. The frames are in `session::wire`.
 
+use core::net::Ipv4Addr;
+
 use serde::{Deserialize, Serialize};
 
-use super::{Method, Problem, StopLadder, UnixMs, VmId, VmmKind};
+use super::{Fill, Method, NetworkKind, Problem, StopLadder, UnixMs, VmId, VmmKind};
 
 /// Where a guest's SSH answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +25,9 @@ pub enum MonitorPhase {
     Booting,
     /// The guest is ready.
     Ready,
+    /// The guest's CPUs stand still: the user said so, or the monitor for the reason in
+    /// [`MonitorStatus::problem`].
+    Paused,
     /// The ladder is being climbed; this rung is under way.
     Stopping {
         /// The rung.
@@ -70,6 +75,16 @@ pub struct MonitorStatus {
     pub ssh: Option<SshEndpoint>,
     /// How the boot went so far.
     pub boot: BootTimes,
+    /// How it reaches the world.
+    pub network: NetworkKind,
+    /// Its address on the bridge.
+    pub address: Option<Ipv4Addr>,
+    /// The name under which the host finds it: `web.vm`.
+    pub dns_name: Option<String>,
+    /// How full its snapshot is.
+    pub fill: Option<Fill>,
+    /// What is wrong with it while it runs.
+    pub problem: Option<Problem>,
 }
 
 /// What a client asks: the first frame of a connection.
@@ -84,6 +99,10 @@ pub enum MonitorRequest {
     },
     /// A [`MonitorEvent::Status`] now and at each change, until the connection closes.
     Watch,
+    /// Let the guest's CPUs stand still.
+    Pause,
+    /// Let them go on.
+    Resume,
     /// Climb this ladder. If one is being climbed already that one goes on, unless this one
     /// starts with the kill.
     Stop {

@@ -1,6 +1,7 @@
 //! The VMs' own network: its address range, and the names of what banger makes on a host.
 
-use std::{fmt, net::Ipv4Addr, str::FromStr};
+use core::net::Ipv4Addr;
+use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +19,9 @@ pub enum NetworkKind {
 }
 
 impl NetworkKind {
+    /// All of them, the best first.
+    pub const ALL: [Self; 2] = [Self::Tap, Self::User];
+
     /// The word in configurations, options and stores: `tap`.
     #[must_use]
     pub const fn word(self) -> &'static str {

@@ -29,6 +29,24 @@ impl Layout {
         self.state.join("ssh/id_ed25519")
     }
 
+    /// A base that disks are snapshots of, by the SHA-256 of its content.
+    #[must_use]
+    pub fn base(&self, sha256: &str) -> PathBuf {
+        self.state.join("bases").join(sha256)
+    }
+
+    /// Held by whoever makes or removes what all VMs share on the host.
+    #[must_use]
+    pub fn host_lock(&self) -> PathBuf {
+        self.run.join("host.lock")
+    }
+
+    /// Held by the monitor that answers for the names of all.
+    #[must_use]
+    pub fn names_lock(&self) -> PathBuf {
+        self.run.join("names.lock")
+    }
+
     /// What a VM keeps: disk and logs.
     #[must_use]
     pub fn vm(&self, id: &VmId) -> VmPaths {
@@ -61,6 +79,12 @@ impl VmPaths {
     #[must_use]
     pub fn disk(&self) -> PathBuf {
         self.dir.join("root.img")
+    }
+
+    /// What its disk has of its own, if that is a snapshot.
+    #[must_use]
+    pub fn cow(&self) -> PathBuf {
+        self.dir.join("root.cow")
     }
 
     /// What the guest wrote to its serial console; `.1` is the one before.

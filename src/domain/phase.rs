@@ -26,6 +26,8 @@ pub enum Phase {
     Booting,
     /// The guest said it is ready (SSH listens).
     Running,
+    /// Its CPUs stand still.
+    Paused,
     /// On the way down.
     Stopping,
     /// Off, although it was not asked to stop: see the last exit.
@@ -44,6 +46,7 @@ impl Phase {
             Self::Starting => "starting",
             Self::Booting => "booting",
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Stopping => "stopping",
             Self::Crashed => "crashed",
             Self::Deleting => "deleting",
@@ -53,6 +56,9 @@ impl Phase {
     /// Whether a monitor holds the VM's lock in this phase.
     #[must_use]
     pub const fn is_up(self) -> bool {
-        matches!(self, Self::Starting | Self::Booting | Self::Running | Self::Stopping)
+        matches!(
+            self,
+            Self::Starting | Self::Booting | Self::Running | Self::Paused | Self::Stopping
+        )
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{FieldProblem, VmName, parse_mib};
+use super::{FieldProblem, NetworkKind, VmName, parse_mib};
 
 /// Which program runs the VM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -17,6 +17,9 @@ pub enum VmmKind {
 }
 
 impl VmmKind {
+    /// All of them, the best first.
+    pub const ALL: [Self; 3] = [Self::Firecracker, Self::QemuKvm, Self::QemuTcg];
+
     /// The word in configurations, options and stores: `qemu-kvm`.
     #[must_use]
     pub const fn word(self) -> &'static str {
@@ -52,6 +55,9 @@ pub enum OverlayKind {
 }
 
 impl OverlayKind {
+    /// All of them, the best first.
+    pub const ALL: [Self; 3] = [Self::DmSnapshot, Self::Reflink, Self::SparseCopy];
+
     /// The word in configurations, options and stores: `dm-snapshot`.
     #[must_use]
     pub const fn word(self) -> &'static str {
@@ -87,6 +93,12 @@ pub enum Field {
     Memory,
     /// Size of the root disk.
     Disk,
+    /// What runs it.
+    Vmm,
+    /// How it reaches the world.
+    Network,
+    /// How its disk shares the image's data.
+    Overlay,
 }
 
 impl Field {
@@ -99,6 +111,9 @@ impl Field {
             Self::Vcpus => "vcpus",
             Self::Memory => "memory",
             Self::Disk => "disk",
+            Self::Vmm => "vmm",
+            Self::Network => "network",
+            Self::Overlay => "overlay",
         }
     }
 }
@@ -118,6 +133,19 @@ pub struct VmSpec {
     pub disk_mib: Option<u64>,
     /// Whether `--restore` starts it even if it was stopped when the host went down.
     pub restore: bool,
+    /// What must be as the user said, whatever the host would choose.
+    pub wishes: Wishes,
+}
+
+/// What a user insists on; `None` leaves it to the host, which takes the best it can.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wishes {
+    /// What runs the VM, at each start.
+    pub vmm: Option<VmmKind>,
+    /// How it reaches the world, at each start.
+    pub network: Option<NetworkKind>,
+    /// How its disk shares the image's data, when it is made.
+    pub overlay: Option<OverlayKind>,
 }
 
 impl VmSpec {
@@ -144,6 +172,12 @@ pub struct VmDraft {
     pub disk: String,
     /// See [`VmSpec::restore`].
     pub restore: bool,
+    /// The word of a [`VmmKind`], or `auto` or nothing.
+    pub vmm: String,
+    /// The word of a [`NetworkKind`], or `auto` or nothing.
+    pub network: String,
+    /// The word of an [`OverlayKind`], or `auto` or nothing.
+    pub overlay: String,
 }
 
 impl VmDraft {
@@ -174,14 +208,47 @@ impl VmDraft {
         };
         let disk = disk.map_err(|e| fail(Field::Disk, e));
 
+        let mut wishes = Wishes::default();
+        match wish_of(&self.vmm, VmmKind::ALL.map(|kind| (kind.word(), kind))) {
+            Ok(wish) => wishes.vmm = wish,
+            Err(message) => fail(Field::Vmm, message),
+        }
+        match wish_of(&self.network, NetworkKind::ALL.map(|kind| (kind.word(), kind))) {
+            Ok(wish) => wishes.network = wish,
+            Err(message) => fail(Field::Network, message),
+        }
+        match wish_of(&self.overlay, OverlayKind::ALL.map(|kind| (kind.word(), kind))) {
+            Ok(wish) => wishes.overlay = wish,
+            Err(message) => fail(Field::Overlay, message),
+        }
+        if wishes.vmm == Some(VmmKind::Firecracker) && wishes.network == Some(NetworkKind::User) {
+            fail(Field::Network, "Firecracker has no user network: take tap, or auto".to_owned());
+        }
+
         match (name, vcpus, memory, disk) {
             (Ok(name), Some(vcpus), Ok(memory_mib), Ok(disk_mib)) if problems.is_empty() => {
-                let image = self.image.trim().to_owned();
-                Ok(VmSpec { name, image, vcpus, memory_mib, disk_mib, restore: self.restore })
+                let (image, restore) = (self.image.trim().to_owned(), self.restore);
+                Ok(VmSpec { name, image, vcpus, memory_mib, disk_mib, restore, wishes })
             }
             _ => Err(problems),
         }
     }
+}
+
+/// What a word stands for; nothing for `auto` and for no word.
+fn wish_of<T: Copy, const N: usize>(
+    text: &str,
+    known: [(&'static str, T); N],
+) -> Result<Option<T>, String> {
+    let text = text.trim();
+    if text.is_empty() || text == "auto" {
+        return Ok(None);
+    }
+    let found = known.iter().find(|(word, _)| *word == text);
+    found.map(|(_, value)| Some(*value)).ok_or_else(|| {
+        let words: Vec<_> = known.iter().map(|(word, _)| *word).collect();
+        format!("“{}”: it is auto, {}", clip(text), words.join(" or "))
+    })
 }
 
 /// Keeps what is quoted back to the user short, whatever was pasted.
@@ -203,8 +270,7 @@ mod tests {
             image: "tiny".into(),
             vcpus: "2".into(),
             memory: "512M".into(),
-            disk: String::new(),
-            restore: false,
+            ..VmDraft::default()
         }
     }
 
@@ -223,9 +289,24 @@ mod tests {
             memory: "-1".into(),
             disk: "1".into(),
             restore: false,
+            vmm: "xen".into(),
+            network: "bridge".into(),
+            overlay: "zfs".into(),
         };
         let fields: Vec<_> = bad.validate().expect_err("bad").iter().map(|p| p.field).collect();
-        assert_eq!(fields, [Field::Name, Field::Image, Field::Vcpus, Field::Memory, Field::Disk]);
+        let [name, image, vcpus, memory, disk] =
+            [Field::Name, Field::Image, Field::Vcpus, Field::Memory, Field::Disk];
+        let [vmm, network, overlay] = [Field::Vmm, Field::Network, Field::Overlay];
+        assert_eq!(fields, [name, image, vcpus, memory, disk, vmm, network, overlay]);
+    }
+
+    #[test]
+    fn wishes_are_words_and_must_fit_each_other() {
+        let spec = VmDraft { vmm: "firecracker".into(), overlay: "auto".into(), ..draft() };
+        let wishes = spec.validate().expect("valid").wishes;
+        assert_eq!(wishes, Wishes { vmm: Some(VmmKind::Firecracker), ..Wishes::default() });
+        let both = VmDraft { vmm: "firecracker".into(), network: "user".into(), ..draft() };
+        assert_eq!(both.validate().expect_err("cannot be")[0].field, Field::Network);
     }
 
     #[test]

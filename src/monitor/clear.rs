@@ -57,6 +57,7 @@ fn undo(entry: &LedgerEntry) -> io::Result<()> {
         LedgerKind::Directory => gone_is_fine(fs::remove_dir_all(path)),
         // It goes with the VMM that holds it.
         LedgerKind::PortForward => Ok(()),
+        kind => Err(io::Error::other(format!("nothing makes a {kind} yet"))),
     }
 }
 

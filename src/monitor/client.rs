@@ -65,6 +65,22 @@ pub async fn stop(socket: &Path, ladder: StopLadder) -> Result<bool, Problem> {
     }
 }
 
+/// Asks a monitor to let its guest's CPUs stand still, or go on.
+///
+/// # Errors
+/// Its refusal, or that there is no monitor that answers.
+pub async fn stand_still(socket: &Path, still: bool) -> Result<(), Problem> {
+    let request = if still { MonitorRequest::Pause } else { MonitorRequest::Resume };
+    match ask(socket, &request).await {
+        Ok((_, _, MonitorReply::Ok)) => Ok(()),
+        Ok((_, _, MonitorReply::Denied { problem })) => Err(problem),
+        Err(error) => {
+            let what = if still { "cannot pause the VM" } else { "cannot resume the VM" };
+            Err(Problem::new(what, format!("its monitor does not answer: {error}"), "look again"))
+        }
+    }
+}
+
 async fn ask(
     socket: &Path,
     request: &MonitorRequest,

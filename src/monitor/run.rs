@@ -32,7 +32,7 @@ use crate::{
     bundle::Bundle,
     domain::{
         BootTimes, ExitReason, ExitRecord, Layout, MonitorPhase, MonitorReply, MonitorStatus,
-        Problem, StopLadder, VmId, VmPaths, VmmKind,
+        NetworkKind, Problem, StopLadder, VmId, VmPaths, VmmKind,
     },
     host::{facts, lock::FileLock, process, pty},
     store::{LedgerKind, Store, VmRow, VmState},
@@ -230,6 +230,11 @@ impl Prepared {
             since: clock.now(),
             ssh: None,
             boot: BootTimes::default(),
+            network: NetworkKind::User,
+            address: None,
+            dns_name: None,
+            fill: None,
+            problem: None,
         });
 
         let listener = self.listener.try_clone().and_then(UnixListener::from_std);

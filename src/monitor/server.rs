@@ -68,6 +68,11 @@ async fn connection(stream: UnixStream, service: Service) -> Result<(), BoxError
             send(&mut write, &MonitorReply::Ok).await?;
             watch_status(frames, write, service).await
         }
+        MonitorRequest::Pause | MonitorRequest::Resume => {
+            let why = "this monitor cannot";
+            let problem = Problem::new("cannot pause or resume", why, "restart the VM");
+            send(&mut write, &MonitorReply::Denied { problem }).await
+        }
         MonitorRequest::Stop { ladder } => {
             let phase = service.status.borrow().phase;
             send(&mut write, &stop(&service.stops, phase, ladder)).await
@@ -78,7 +83,10 @@ async fn connection(stream: UnixStream, service: Service) -> Result<(), BoxError
 /// Takes a ladder. One that is climbed already will do, unless this one is to overtake it.
 fn stop(stops: &mpsc::Sender<StopLadder>, phase: MonitorPhase, ladder: StopLadder) -> MonitorReply {
     let under_way = match phase {
-        MonitorPhase::Preparing | MonitorPhase::Booting | MonitorPhase::Ready => false,
+        MonitorPhase::Preparing
+        | MonitorPhase::Booting
+        | MonitorPhase::Ready
+        | MonitorPhase::Paused => false,
         MonitorPhase::Stopping { .. } => !ladder.is_kill(),
         MonitorPhase::Clearing => true,
     };

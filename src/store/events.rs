@@ -4,7 +4,7 @@ use rusqlite::{Row, params};
 
 use super::{
     Store, StoreError, Survive,
-    row::{number, to_word, word},
+    row::{number, parsed_or_null, to_word, word},
 };
 use crate::domain::{Notice, Problem, UnixMs};
 
@@ -79,15 +79,12 @@ impl Store {
 }
 
 fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
-    let vm = row.get_ref(3)?.as_str_or_null()?.map(str::parse).transpose().map_err(|e| {
-        rusqlite::Error::FromSqlConversionFailure(3, rusqlite::types::Type::Text, Box::new(e))
-    })?;
     Ok(Event {
         id: EventId(row.get(0)?),
         notice: Notice {
             at: UnixMs(number(row, 1)?),
             level: word(row, 2)?,
-            vm,
+            vm: parsed_or_null(row, 3)?,
             job: None,
             text: row.get(4)?,
             hint: row.get(5)?,

@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use rusqlite::{Row, params};
+use rusqlite::{Row, Transaction, params};
 use serde::{Deserialize, Serialize};
 
 use super::{
     Failure, Store, StoreError, Survive, now,
-    row::{number, parsed, to_word, word},
+    row::{number, parsed_or_null, to_word, word},
 };
 use crate::domain::{Problem, UnixMs, VmId};
 
@@ -29,14 +29,45 @@ pub enum LedgerKind {
     File,
     /// A TCP port of 127.0.0.1 that leads into the guest; the key is the port.
     PortForward,
+    /// The bridge; the key is its name. Shared.
+    Bridge,
+    /// A VM's TAP, a port of the bridge; the key is its name.
+    Tap,
+    /// The nftables table with all its elements; the key is its name. Shared.
+    Rules,
+    /// The kernel's forwarding, which was off; the key is the setting. Shared.
+    Forwarding,
+    /// The loop device of a base; the key is the base's SHA-256. Shared.
+    BaseLoop,
+    /// A VM's snapshot with its loop device and node; the key is the device-mapper name.
+    Snapshot,
+    /// What the host's resolver is told; the key is how (`resolved`, `hosts`). Shared.
+    Resolver,
+    /// A name that is published; the key is the name, the detail says where.
+    DnsRecord,
+    /// A mount; the key is where.
+    Mount,
+    /// A control group; the key is its directory.
+    Cgroup,
 }
 
 impl LedgerKind {
     /// Whether it is still there after a power cut: then the entry must be, too.
     const fn outlives_power(self) -> bool {
         match self {
-            Self::Process | Self::Socket | Self::PortForward => false,
-            Self::Directory | Self::File => true,
+            Self::Process
+            | Self::Socket
+            | Self::PortForward
+            | Self::Bridge
+            | Self::Tap
+            | Self::Rules
+            | Self::Forwarding
+            | Self::BaseLoop
+            | Self::Snapshot
+            | Self::Mount
+            | Self::Cgroup => false,
+            // A name can be in a file: /etc/hosts, or that of a mapdns.
+            Self::Directory | Self::File | Self::Resolver | Self::DnsRecord => true,
         }
     }
 }
@@ -49,6 +80,16 @@ impl fmt::Display for LedgerKind {
             Self::Directory => "directory",
             Self::File => "file",
             Self::PortForward => "port forward",
+            Self::Bridge => "bridge",
+            Self::Tap => "TAP",
+            Self::Rules => "nftables table",
+            Self::Forwarding => "kernel setting",
+            Self::BaseLoop => "loop device of base",
+            Self::Snapshot => "snapshot",
+            Self::Resolver => "resolver setting",
+            Self::DnsRecord => "name",
+            Self::Mount => "mount",
+            Self::Cgroup => "control group",
         })
     }
 }
@@ -58,8 +99,8 @@ impl fmt::Display for LedgerKind {
 pub struct LedgerEntry {
     /// Its id.
     pub id: LedgerId,
-    /// Whose it is.
-    pub vm: VmId,
+    /// Whose it is; `None` if all VMs share it.
+    pub vm: Option<VmId>,
     /// What it is.
     pub kind: LedgerKind,
     /// What finds it on the host.
@@ -71,6 +112,7 @@ pub struct LedgerEntry {
 }
 
 const READ: &str = "cannot read the ledger";
+const WRITE: &str = "cannot write the ledger";
 const SELECT: &str = "SELECT id, vm, kind, key, detail, created FROM ledger";
 
 impl Store {
@@ -86,24 +128,25 @@ impl Store {
         key: &str,
         detail: &serde_json::Value,
     ) -> Result<LedgerId, StoreError> {
-        let survive = if kind.outlives_power() { Survive::PowerLoss } else { Survive::Crash };
-        self.write(survive, "cannot write the ledger", |tx| {
+        self.write(survival(kind), WRITE, |tx| {
             if !tx.prepare_cached("SELECT 1 FROM vms WHERE id = ?1")?.exists([vm.as_str()])? {
                 return Err(Failure::Said(StoreError::NoSuchVm(vm.clone())));
             }
-            let sql = "INSERT INTO ledger (vm, kind, key, detail, created) \
-                       VALUES (?1, ?2, ?3, ?4, ?5) \
-                       ON CONFLICT (vm, kind, key) DO UPDATE SET detail = excluded.detail \
-                       RETURNING id";
-            let values = params![
-                vm.as_str(),
-                to_word(&kind),
-                key,
-                detail.to_string(),
-                now().0.cast_signed()
-            ];
-            Ok(tx.prepare_cached(sql)?.query_row(values, |row| row.get(0).map(LedgerId))?)
+            insert(tx, Some(vm), kind, key, detail)
         })
+    }
+
+    /// As [`Store::note`], for what all VMs share. The caller holds the host lock.
+    ///
+    /// # Errors
+    /// The file. Then nothing must be made.
+    pub fn note_shared(
+        &self,
+        kind: LedgerKind,
+        key: &str,
+        detail: &serde_json::Value,
+    ) -> Result<LedgerId, StoreError> {
+        self.write(survival(kind), WRITE, |tx| insert(tx, None, kind, key, detail))
     }
 
     /// Strikes out what is gone from the host. Striking out twice is no error.
@@ -112,7 +155,7 @@ impl Store {
     /// The file.
     pub fn clear(&self, id: LedgerId) -> Result<(), StoreError> {
         // Lost in a power cut it is only found gone again.
-        self.write(Survive::Crash, "cannot write the ledger", |tx| {
+        self.write(Survive::Crash, WRITE, |tx| {
             tx.prepare_cached("DELETE FROM ledger WHERE id = ?1")?.execute([id.0])?;
             Ok(())
         })
@@ -130,6 +173,18 @@ impl Store {
         })
     }
 
+    /// The entries of what all VMs share, oldest first.
+    ///
+    /// # Errors
+    /// The file.
+    pub fn shared_entries(&self) -> Result<Vec<LedgerEntry>, Problem> {
+        self.read(READ, |conn| {
+            conn.prepare_cached(&format!("{SELECT} WHERE vm IS NULL ORDER BY id"))?
+                .query_map([], entry)?
+                .collect()
+        })
+    }
+
     /// All entries, oldest first.
     ///
     /// # Errors
@@ -141,13 +196,32 @@ impl Store {
     }
 }
 
+const fn survival(kind: LedgerKind) -> Survive {
+    if kind.outlives_power() { Survive::PowerLoss } else { Survive::Crash }
+}
+
+fn insert(
+    tx: &Transaction<'_>,
+    vm: Option<&VmId>,
+    kind: LedgerKind,
+    key: &str,
+    detail: &serde_json::Value,
+) -> Result<LedgerId, Failure> {
+    let sql = "INSERT INTO ledger (vm, kind, key, detail, created) VALUES (?1, ?2, ?3, ?4, ?5) \
+               ON CONFLICT (coalesce(vm, ''), kind, key) DO UPDATE SET detail = excluded.detail \
+               RETURNING id";
+    let vm = vm.map(VmId::as_str);
+    let values = params![vm, to_word(&kind), key, detail.to_string(), now().0.cast_signed()];
+    Ok(tx.prepare_cached(sql)?.query_row(values, |row| row.get(0).map(LedgerId))?)
+}
+
 fn entry(row: &Row<'_>) -> rusqlite::Result<LedgerEntry> {
     let detail = serde_json::from_str(row.get_ref(4)?.as_str()?).map_err(|e| {
         rusqlite::Error::FromSqlConversionFailure(4, rusqlite::types::Type::Text, Box::new(e))
     })?;
     Ok(LedgerEntry {
         id: LedgerId(row.get(0)?),
-        vm: parsed(row, 1)?,
+        vm: parsed_or_null(row, 1)?,
         kind: word(row, 2)?,
         key: row.get(3)?,
         detail,

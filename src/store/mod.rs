@@ -15,11 +15,13 @@
 //! monitor died.
 
 mod backup;
+mod calls;
 mod change;
 mod error;
 mod events;
 mod ledger;
 mod migrate;
+mod network;
 mod open;
 mod row;
 mod vms;
@@ -35,6 +37,7 @@ use rusqlite::Connection;
 use crate::domain::{Problem, UnixMs};
 
 pub use backup::Maintenance;
+pub use calls::CALLS_MAX;
 pub use change::Change;
 pub use error::StoreError;
 pub use events::{EVENTS_MAX, Event, EventId};

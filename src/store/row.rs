@@ -4,7 +4,8 @@ use rusqlite::{Row, types::Type};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::domain::{
-    BootTimes, ExitRecord, OverlayKind, UnixMs, VmId, VmName, VmSpec, VmmKind, Wanted,
+    BootTimes, ExitRecord, NetworkKind, OverlayKind, UnixMs, VmId, VmName, VmSpec, VmmKind, Wanted,
+    Wishes,
 };
 
 /// How far the making or removing of a VM is.
@@ -32,6 +33,12 @@ pub struct VmRow {
     pub state: VmState,
     /// How its disk shares the base's data; never changes.
     pub overlay: OverlayKind,
+    /// The SHA-256 of the base, if its disk is a snapshot.
+    pub base: Option<String>,
+    /// How it reached the world in the last run.
+    pub network: Option<NetworkKind>,
+    /// Its place in the subnet, once it had one: see `Subnet::guest`.
+    pub place: Option<u16>,
     /// When it was made.
     pub created: UnixMs,
     /// What ran it last.
@@ -56,6 +63,9 @@ impl VmRow {
             wanted: Wanted::Stopped,
             state: VmState::Creating,
             overlay,
+            base: None,
+            network: None,
+            place: None,
             created,
             vmm: None,
             ssh_port: None,
@@ -74,7 +84,8 @@ impl VmRow {
 
 /// The columns in the order [`read`] takes them.
 pub(super) const COLUMNS: &str = "id, name, image, vcpus, memory_mib, disk_mib, restore, wanted, \
-     state, overlay, created, vmm, ssh_port, started, last_exit, last_boot";
+     state, overlay, created, vmm, ssh_port, started, last_exit, last_boot, \
+     want_vmm, want_network, want_overlay, base, network, place";
 
 /// Reads a row of [`COLUMNS`].
 pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<VmRow> {
@@ -87,6 +98,11 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<VmRow> {
             memory_mib: number(row, 4)?,
             disk_mib: row.get::<_, Option<i64>>(5)?.map(i64::cast_unsigned),
             restore: row.get(6)?,
+            wishes: Wishes {
+                vmm: optional(row, 16, from_word)?,
+                network: optional(row, 17, from_word)?,
+                overlay: optional(row, 18, from_word)?,
+            },
         },
         wanted: word(row, 7)?,
         state: word(row, 8)?,
@@ -96,6 +112,9 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<VmRow> {
         ssh_port: row.get(12)?,
         started: row.get::<_, Option<i64>>(13)?.map(|ms| UnixMs(ms.cast_unsigned())),
         last_exit: optional(row, 14, from_json)?,
+        base: row.get(19)?,
+        network: optional(row, 20, from_word)?,
+        place: row.get(21)?,
         last_boot: from_json(row.get_ref(15)?.as_str()?).map_err(|e| bad(15, e))?,
     })
 }
@@ -108,6 +127,17 @@ where
     let text = row.get_ref(column)?.as_str()?;
     text.parse()
         .map_err(|e| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(e)))
+}
+
+/// As [`parsed`], or NULL.
+pub(super) fn parsed_or_null<T>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<T>>
+where
+    T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>,
+{
+    match row.get_ref(column)?.as_str_or_null()? {
+        Some(_) => parsed(row, column).map(Some),
+        None => Ok(None),
+    }
 }
 
 /// A number that is never negative.

@@ -63,7 +63,8 @@ impl Store {
             }
             tx.prepare_cached(&format!(
                 "INSERT INTO vms ({COLUMNS}) \
-                 VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16)"
+                 VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,\
+                         ?17,?18,?19,?20,?21,?22)"
             ))?
             .execute(params![
                 vm.id.as_str(),
@@ -82,6 +83,12 @@ impl Store {
                 vm.started.map(|at| at.0.cast_signed()),
                 vm.last_exit.as_ref().map(to_json),
                 to_json(&vm.last_boot),
+                vm.spec.wishes.vmm.as_ref().map(to_word),
+                vm.spec.wishes.network.as_ref().map(to_word),
+                vm.spec.wishes.overlay.as_ref().map(to_word),
+                vm.base,
+                vm.network.as_ref().map(to_word),
+                vm.place,
             ])?;
             Ok(())
         })

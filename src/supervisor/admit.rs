@@ -1,16 +1,17 @@
 //! Admission: what becomes of a command, by what the VM is doing.
 //!
-//! | phase | start | stop | kill | restart | delete | rename |
-//! |---|---|---|---|---|---|---|
-//! | creating | denied | denied | denied | denied | denied; queued if the making was interrupted | denied |
-//! | stopped | queued | ignored | ignored | queued: starts | queued | queued |
-//! | crashed | queued | queued: is not wanted any more | ignored | queued: starts | queued | queued |
-//! | starting, booting, running | ignored | queued | queued | queued | denied: stop it first | queued |
-//! | … and a stop waits already | queued: behind it | ignored | queued | queued: starts behind it | denied | queued |
-//! | stopping | queued: starts once it is off | ignored | queued: escalates | queued: starts once it is off | denied | queued |
-//! | … and a start follows | ignored | queued: drops the start | queued: drops the start | ignored | denied | queued |
-//! | … by a kill | as above | as above | ignored | as above | denied | queued |
-//! | deleting | denied | denied | denied | denied | ignored; queued if that was interrupted | denied |
+//! | phase | start | stop | kill | restart | delete | rename | pause | resume |
+//! |---|---|---|---|---|---|---|---|---|
+//! | creating | denied | denied | denied | denied | denied; queued if the making was interrupted | denied | denied | denied |
+//! | stopped | queued | ignored | ignored | queued: starts | queued | queued | denied | denied |
+//! | crashed | queued | queued: is not wanted any more | ignored | queued: starts | queued | queued | denied | denied |
+//! | starting, booting, running | ignored | queued | queued | queued | denied: stop it first | queued | queued if it runs, else denied | ignored if it runs, else denied |
+//! | paused | ignored: resume it | queued | queued | queued | denied: stop it first | queued | ignored | queued |
+//! | … and a stop waits already | queued: behind it | ignored | queued | queued: starts behind it | denied | queued | denied | denied |
+//! | stopping | queued: starts once it is off | ignored | queued: escalates | queued: starts once it is off | denied | queued | denied | denied |
+//! | … and a start follows | ignored | queued: drops the start | queued: drops the start | ignored | denied | queued | denied | denied |
+//! | … by a kill | as above | as above | ignored | as above | denied | queued | denied | denied |
+//! | deleting | denied | denied | denied | denied | ignored; queued if that was interrupted | denied | denied | denied |
 //!
 //! A stop of a VM that is off, but that is wanted to run (its start failed, or the host went
 //! down), is queued as well: it only stores that it is not wanted any more.
@@ -36,6 +37,10 @@ pub enum Verb {
     Delete,
     /// Give another name.
     Rename,
+    /// Let its CPUs stand still.
+    Pause,
+    /// Let them go on.
+    Resume,
 }
 
 impl Verb {
@@ -47,6 +52,8 @@ impl Verb {
             Self::Restart => "restart",
             Self::Delete => "delete",
             Self::Rename => "rename",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
         }
     }
 }
@@ -87,54 +94,54 @@ pub fn verb(verb: Verb, at: &Standing<'_>) -> Verdict {
     let deny = |why: &str, hint: &str| {
         Verdict::Deny(Problem::new(format!("cannot {} {name}", verb.word()), why, hint))
     };
+    if matches!(verb, Verb::Pause | Verb::Resume) {
+        return match (verb, at.phase) {
+            (_, Phase::Running | Phase::Paused) if !at.will_be_up => {
+                deny("it is about to be stopped", "start it again when it is off")
+            }
+            (Verb::Pause, Phase::Running) | (Verb::Resume, Phase::Paused) => Verdict::Queue,
+            (Verb::Pause, Phase::Paused) => ignore("is paused already"),
+            (Verb::Resume, Phase::Running) => ignore("is running"),
+            (_, phase) => deny(&format!("it is {}", phase.word()), "only a running VM can"),
+        };
+    }
     match at.phase {
         Phase::Creating => match verb {
             Verb::Delete if !at.busy => Verdict::Queue,
-            Verb::Start | Verb::Stop | Verb::Kill | Verb::Restart | Verb::Delete | Verb::Rename
-                if at.busy =>
-            {
+            _ if at.busy => {
                 deny("its disk is being made", "wait for that to end; the jobs screen shows it")
             }
-            Verb::Start | Verb::Stop | Verb::Kill | Verb::Restart | Verb::Delete | Verb::Rename => {
-                deny(
-                    "its disk is being made by another banger, or that was interrupted",
-                    "if no other banger is at it, delete the VM and create it again",
-                )
-            }
+            _ => deny(
+                "its disk is being made by another banger, or that was interrupted",
+                "if no other banger is at it, delete the VM and create it again",
+            ),
         },
         Phase::Stopped | Phase::Crashed => match verb {
-            Verb::Start | Verb::Restart | Verb::Delete | Verb::Rename => Verdict::Queue,
             Verb::Stop if at.wanted => Verdict::Queue,
             Verb::Stop | Verb::Kill => ignore("is off"),
+            _ => Verdict::Queue,
         },
-        Phase::Starting | Phase::Booting | Phase::Running => match verb {
+        Phase::Starting | Phase::Booting | Phase::Running | Phase::Paused => match verb {
             Verb::Start if at.will_be_up => match at.phase {
                 Phase::Running => ignore("is running already"),
-                Phase::Starting
-                | Phase::Booting
-                | Phase::Creating
-                | Phase::Stopped
-                | Phase::Stopping
-                | Phase::Crashed
-                | Phase::Deleting => ignore("is starting already"),
+                Phase::Paused => ignore("is paused; resume it"),
+                _ => ignore("is starting already"),
             },
             Verb::Stop if !at.will_be_up => ignore("is about to be stopped"),
-            Verb::Start | Verb::Stop | Verb::Kill | Verb::Restart | Verb::Rename => Verdict::Queue,
             Verb::Delete => deny("it is up", "stop it first (x, or `banger stop`)"),
+            _ => Verdict::Queue,
         },
         Phase::Stopping => match verb {
             Verb::Start | Verb::Restart if at.will_be_up => ignore("starts again once it is off"),
             Verb::Stop if !at.will_be_up => ignore("is being stopped"),
             Verb::Kill if at.killing && !at.will_be_up => ignore("is being killed"),
-            Verb::Start | Verb::Stop | Verb::Kill | Verb::Restart | Verb::Rename => Verdict::Queue,
             Verb::Delete => deny("it is being stopped", "delete it once it is off"),
+            _ => Verdict::Queue,
         },
         Phase::Deleting => match verb {
             Verb::Delete if at.busy => ignore("is being deleted"),
             Verb::Delete => Verdict::Queue,
-            Verb::Start | Verb::Stop | Verb::Kill | Verb::Restart | Verb::Rename => {
-                deny("it is being deleted", "if that was interrupted, delete it again")
-            }
+            _ => deny("it is being deleted", "if that was interrupted, delete it again"),
         },
     }
 }
@@ -216,8 +223,11 @@ mod tests {
     fn judge(phase: Phase, will_be_up: bool, wanted: bool, busy: bool, killing: bool) -> String {
         let name = "web".parse().expect("name");
         let at = Standing { name: &name, phase, will_be_up, wanted, busy, killing };
-        [Verb::Start, Verb::Stop, Verb::Kill, Verb::Restart, Verb::Delete, Verb::Rename]
+        let first = [Verb::Start, Verb::Stop, Verb::Kill, Verb::Restart];
+        let last = [Verb::Delete, Verb::Rename, Verb::Pause, Verb::Resume];
+        first
             .into_iter()
+            .chain(last)
             .map(|asked| match verb(asked, &at) {
                 Verdict::Queue => 'q',
                 Verdict::Ignore(text) => {
@@ -236,21 +246,26 @@ mod tests {
     #[test]
     fn the_table_is_as_documented() {
         let (yes, no) = (true, false);
-        // start, stop, kill, restart, delete, rename
-        assert_eq!(judge(Phase::Creating, no, no, yes, no), "dddddd");
-        assert_eq!(judge(Phase::Creating, no, no, no, no), "ddddqd");
-        assert_eq!(judge(Phase::Stopped, no, no, no, no), "qiiqqq");
-        assert_eq!(judge(Phase::Stopped, no, yes, no, no), "qqiqqq");
-        assert_eq!(judge(Phase::Crashed, no, yes, no, no), "qqiqqq");
-        for phase in [Phase::Starting, Phase::Booting, Phase::Running] {
-            assert_eq!(judge(phase, yes, yes, no, no), "iqqqdq", "{phase:?}");
-            assert_eq!(judge(phase, no, yes, yes, no), "qiqqdq", "{phase:?}");
+        // start, stop, kill, restart, delete, rename, pause, resume
+        assert_eq!(judge(Phase::Creating, no, no, yes, no), "dddddddd");
+        assert_eq!(judge(Phase::Creating, no, no, no, no), "ddddqddd");
+        assert_eq!(judge(Phase::Stopped, no, no, no, no), "qiiqqqdd");
+        assert_eq!(judge(Phase::Stopped, no, yes, no, no), "qqiqqqdd");
+        assert_eq!(judge(Phase::Crashed, no, yes, no, no), "qqiqqqdd");
+        for phase in [Phase::Starting, Phase::Booting] {
+            assert_eq!(judge(phase, yes, yes, no, no), "iqqqdqdd", "{phase:?}");
+            assert_eq!(judge(phase, no, yes, yes, no), "qiqqdqdd", "{phase:?}");
         }
-        assert_eq!(judge(Phase::Stopping, no, no, yes, no), "qiqqdq");
-        assert_eq!(judge(Phase::Stopping, yes, yes, yes, no), "iqqidq");
-        assert_eq!(judge(Phase::Stopping, no, no, yes, yes), "qiiqdq");
-        assert_eq!(judge(Phase::Deleting, no, no, yes, no), "ddddid");
-        assert_eq!(judge(Phase::Deleting, no, no, no, no), "ddddqd");
+        assert_eq!(judge(Phase::Running, yes, yes, no, no), "iqqqdqqi");
+        assert_eq!(judge(Phase::Paused, yes, yes, no, no), "iqqqdqiq");
+        for phase in [Phase::Running, Phase::Paused] {
+            assert_eq!(judge(phase, no, yes, yes, no), "qiqqdqdd", "{phase:?}");
+        }
+        assert_eq!(judge(Phase::Stopping, no, no, yes, no), "qiqqdqdd");
+        assert_eq!(judge(Phase::Stopping, yes, yes, yes, no), "iqqidqdd");
+        assert_eq!(judge(Phase::Stopping, no, no, yes, yes), "qiiqdqdd");
+        assert_eq!(judge(Phase::Deleting, no, no, yes, no), "ddddiddd");
+        assert_eq!(judge(Phase::Deleting, no, no, no, no), "ddddqddd");
     }
 
     #[test]

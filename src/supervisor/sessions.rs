@@ -39,6 +39,7 @@ impl Sessions {
             Phase::Starting | Phase::Booting => {
                 fail("it is still booting", "watch it on its serial console, or try again soon")
             }
+            Phase::Paused => fail("it is paused", "resume it first"),
             Phase::Stopping => fail("it is stopping", "start it again when it is off"),
             Phase::Creating | Phase::Stopped | Phase::Crashed | Phase::Deleting => {
                 fail("it is not running", "start it first")

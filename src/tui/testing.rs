@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::domain::{
     BootMark, BootTimes, BundleView, Fleet, HostView, ImageView, OverlayKind, Phase, SshEndpoint,
-    UnixMs, VmId, VmSpec, VmView, VmmKind, Wanted,
+    UnixMs, VmId, VmSpec, VmView, VmmKind, Wanted, Wishes,
 };
 
 /// A machine of this name, a minute into its phase when the wall clock says 100,000,000 ms.
@@ -21,6 +21,7 @@ pub fn vm(id: u32, name: &str, phase: Phase) -> VmView {
             memory_mib: 128,
             disk_mib: None,
             restore: false,
+            wishes: Wishes::default(),
         },
         phase,
         wanted: if up { Wanted::Running } else { Wanted::Stopped },
@@ -30,6 +31,10 @@ pub fn vm(id: u32, name: &str, phase: Phase) -> VmView {
         vmm: up.then_some(VmmKind::QemuTcg),
         overlay: OverlayKind::SparseCopy,
         disk_used: Some(6 << 20),
+        fill: None,
+        network: None,
+        address: None,
+        dns_name: None,
         boot: if up { BootTimes(boot.collect()) } else { BootTimes::default() },
         last_exit: None,
         problem: None,
@@ -58,6 +63,9 @@ pub fn fleet(vms: Vec<VmView>) -> Fleet {
             vmm: Some(VmmKind::QemuTcg),
             vmm_reason: "the CPU has neither vmx nor svm".into(),
             overlay: Some(OverlayKind::SparseCopy),
+            overlay_reason: String::new(),
+            network: None,
+            network_reason: String::new(),
             cpus: 4,
             memory_total: 8 << 30,
             memory_available: 5 << 30,

@@ -56,9 +56,12 @@ pub(super) fn database(layout: &Layout) -> Vec<Check> {
         Ok(known) => known,
         Err(problem) => return vec![Check::failed(ID, problem)],
     };
-    let of_dead = entries.iter().filter(|entry| !is_up(layout, &entry.vm));
+    let of_dead = entries.iter().filter_map(|entry| {
+        let vm = entry.vm.as_ref()?;
+        (!is_up(layout, vm)).then_some((entry, vm))
+    });
     let left: Vec<String> = of_dead
-        .map(|entry| format!("{} {} of {}", entry.kind, entry.key, name_of(&vms, &entry.vm)))
+        .map(|(entry, vm)| format!("{} {} of {}", entry.kind, entry.key, name_of(&vms, vm)))
         .collect();
     let ledger = if left.is_empty() {
         Check::ok("ledger", format!("{} entries, all of VMs that run", entries.len()), "")

@@ -16,6 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{Problem, Subnet, Tag, VmId, VmName};
 
+pub use crate::domain::Fill;
+
 pub use linux::LinuxOps;
 
 /// An operation.
@@ -137,18 +139,6 @@ pub enum Done {
     Fill(Fill),
     /// What is there.
     Inventory(Inventory),
-}
-
-/// How full a snapshot is, as device-mapper tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fill {
-    /// Bytes used of the file for what changes, the snapshot's own records included.
-    pub used: u64,
-    /// Bytes it has room for.
-    pub total: u64,
-    /// Whether it can take no more: what was written last is lost, and the disk must not be
-    /// written to again.
-    pub overflowed: bool,
 }
 
 /// What is on the host that bears a tag.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    domain::{UnixMs, VmId, VmmKind},
+    domain::{NetworkKind, UnixMs, VmId, VmmKind},
     host::pty,
     vmm::fake::{FakeBackend, Script},
 };
@@ -63,6 +63,11 @@ async fn live<T>(
         since: UnixMs(0),
         ssh: None,
         boot: BootTimes::default(),
+        network: NetworkKind::User,
+        address: None,
+        dns_name: None,
+        fill: None,
+        problem: None,
     });
     let mut outside = Outside { stops: stop, status: watched, markers: marked, _console: master };
     let mut life = Life { backend, console, markers, stops, status: &status, clock };

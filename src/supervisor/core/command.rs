@@ -37,6 +37,8 @@ impl Core {
             CommandBody::Kill(vm) => self.verb(Verb::Kill, &vm, body),
             CommandBody::Restart(vm) => self.verb(Verb::Restart, &vm, body),
             CommandBody::Delete(vm) => self.verb(Verb::Delete, &vm, body),
+            CommandBody::Pause(vm) => self.stand_still(&vm, true, body),
+            CommandBody::Resume(vm) => self.stand_still(&vm, false, body),
             CommandBody::Rename(vm, name) => self.rename(&vm, name, body),
             CommandBody::Bootstrap => self.start_bootstrap(body),
             CommandBody::Restore => self.start_restore(body),
@@ -67,7 +69,7 @@ impl Core {
         }
         let job = self.jobs.add(title, Some(id.clone()), body, &steps, self.now);
         // A copy is the kind that every host can make.
-        let overlay = self.host.overlay.unwrap_or(OverlayKind::SparseCopy);
+        let overlay = spec.wishes.overlay.or(self.host.overlay).unwrap_or(OverlayKind::SparseCopy);
         let row = VmRow::new(id.clone(), spec, overlay, self.now);
         self.vms.insert(id.clone(), Vm::new(row.clone(), false));
         self.begin(&id, Doing::Create { start }, Stage::Insert, vec![job]);
@@ -108,7 +110,8 @@ impl Core {
             Verb::Kill => (format!("kill {name}"), STOP_STEPS.to_vec()),
             Verb::Restart => (format!("restart {name}"), [&STOP_STEPS[..], &START_STEPS].concat()),
             Verb::Delete => (format!("delete {name}"), DELETE_STEPS.to_vec()),
-            Verb::Rename => (format!("rename {name}"), Vec::new()),
+            // These have ways of their own: they go beside everything else.
+            Verb::Rename | Verb::Pause | Verb::Resume => (String::new(), Vec::new()),
         };
         let job = self.jobs.add(title, Some(id.clone()), body, &steps, self.now);
         match verb {
@@ -119,8 +122,7 @@ impl Core {
             Verb::Kill => self.begin_or_join_stop(id, job, true, false),
             Verb::Restart => self.begin_or_join_stop(id, job, false, true),
             Verb::Delete => self.begin_delete(id, job),
-            // Renaming has a way of its own: it goes beside everything else.
-            Verb::Rename => {}
+            Verb::Rename | Verb::Pause | Verb::Resume => {}
         }
         Admission::Queued(job)
     }
@@ -195,6 +197,22 @@ impl Core {
         self.begin(id, Doing::Delete, Stage::Mark, vec![job]);
         let change = Change::State(id.clone(), crate::store::VmState::Deleting);
         self.ask(id, Stage::Mark, |token| Effect::Persist { token, change });
+    }
+
+    fn stand_still(&mut self, id: &VmId, still: bool, body: CommandBody) -> Admission {
+        let Some(vm) = self.vms.get(id) else { return denied(no_such(id)) };
+        let verb = if still { Verb::Pause } else { Verb::Resume };
+        match admit::verb(verb, &standing(vm)) {
+            Verdict::Ignore(text) => return Admission::Ignored(text),
+            Verdict::Deny(problem) => return denied(problem),
+            Verdict::Queue => {}
+        }
+        let title = format!("{} {}", if still { "pause" } else { "resume" }, vm.row.spec.name);
+        let job = self.jobs.add(title, Some(id.clone()), body, &[], self.now);
+        self.jobs.begin(job, false);
+        let token = self.token(Owner::Still(id.clone(), job, still));
+        self.out.push(Effect::StandStill { token, vm: id.clone(), still });
+        Admission::Queued(job)
     }
 
     fn rename(&mut self, id: &VmId, name: VmName, body: CommandBody) -> Admission {

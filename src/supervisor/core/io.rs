@@ -136,6 +136,15 @@ pub enum Effect {
         /// The rungs.
         ladder: StopLadder,
     },
+    /// Ask the monitor to let the guest's CPUs stand still, or go on. Done when they do.
+    StandStill {
+        /// Comes back when it is done.
+        token: Token,
+        /// Whose.
+        vm: VmId,
+        /// Whether they are to stand still.
+        still: bool,
+    },
     /// The monitor does not do what it should: send it SIGKILL. Done when its lock is free.
     KillMonitor {
         /// Comes back when it is done.
@@ -207,6 +216,7 @@ impl Effect {
             | Self::CreateDisk { token, .. }
             | Self::StartMonitor { token, .. }
             | Self::RequestStop { token, .. }
+            | Self::StandStill { token, .. }
             | Self::KillMonitor { token, .. }
             | Self::CleanUp { token, .. }
             | Self::DeleteFiles { token, .. }

@@ -83,6 +83,8 @@ enum Owner {
     Task(VmId),
     /// A renaming of a VM.
     Rename(VmId, JobId),
+    /// A pause (true) or resumption of a VM.
+    Still(VmId, JobId, bool),
     /// The bootstrap.
     Bootstrap(JobId),
 }

@@ -16,6 +16,7 @@ enum Op {
     Stop(u32),
     Kill(u32),
     Restart(u32),
+    Still(u32, bool),
     Delete(u32),
     Rename(u32, u8),
     Restore,
@@ -51,6 +52,7 @@ fn op() -> impl Strategy<Value = Op> {
         3 => vm.clone().prop_map(Op::Stop),
         2 => vm.clone().prop_map(Op::Kill),
         2 => vm.clone().prop_map(Op::Restart),
+        1 => (vm.clone(), any::<bool>()).prop_map(|(vm, still)| Op::Still(vm, still)),
         1 => vm.clone().prop_map(Op::Delete),
         1 => (vm.clone(), 0..4_u8).prop_map(|(vm, n)| Op::Rename(vm, n)),
         1 => Just(Op::Restore),
@@ -80,6 +82,8 @@ fn happen(world: &mut World, op: &Op) {
         Op::Stop(vm) => drop(world.ask(CommandBody::Stop(id(*vm)))),
         Op::Kill(vm) => drop(world.ask(CommandBody::Kill(id(*vm)))),
         Op::Restart(vm) => drop(world.ask(CommandBody::Restart(id(*vm)))),
+        Op::Still(vm, true) => drop(world.ask(CommandBody::Pause(id(*vm)))),
+        Op::Still(vm, false) => drop(world.ask(CommandBody::Resume(id(*vm)))),
         Op::Delete(vm) => drop(world.ask(CommandBody::Delete(id(*vm)))),
         Op::Rename(vm, n) => {
             let name = format!("new{n}").parse().expect("name");

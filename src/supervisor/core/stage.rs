@@ -50,6 +50,15 @@ impl Core {
                 self.stage_done(&id, stage, result);
             }
             Some(Owner::Rename(id, job)) => self.renamed(&id, job, result),
+            Some(Owner::Still(id, job, still)) => match result {
+                Ok(()) => {
+                    let name = self.vms.get(&id).map(|vm| vm.row.spec.name.to_string());
+                    let word = if still { "is paused" } else { "goes on" };
+                    let text = format!("{} {word}", name.unwrap_or_default());
+                    self.jobs_done(&id, &[job], text);
+                }
+                Err(problem) => self.jobs_failed(&id, &[job], &problem),
+            },
             Some(Owner::Bootstrap(job)) => {
                 self.bootstrap = None;
                 match result {

@@ -147,6 +147,7 @@ impl Vm {
             Some(MonitorPhase::Preparing) => Phase::Starting,
             Some(MonitorPhase::Booting) => Phase::Booting,
             Some(MonitorPhase::Ready) => Phase::Running,
+            Some(MonitorPhase::Paused) => Phase::Paused,
             Some(MonitorPhase::Stopping { .. } | MonitorPhase::Clearing) => Phase::Stopping,
         };
         match self.task.as_ref().map(|task| task.doing) {
@@ -183,7 +184,10 @@ impl Vm {
         self.up
             && self.status.as_ref().is_some_and(|status| match status.phase {
                 MonitorPhase::Stopping { .. } | MonitorPhase::Clearing => true,
-                MonitorPhase::Preparing | MonitorPhase::Booting | MonitorPhase::Ready => false,
+                MonitorPhase::Preparing
+                | MonitorPhase::Booting
+                | MonitorPhase::Ready
+                | MonitorPhase::Paused => false,
             })
     }
 
@@ -247,9 +251,15 @@ impl Vm {
             vmm: status.map(|status| status.vmm),
             overlay: self.row.overlay,
             disk_used: self.disk_used,
+            fill: status.and_then(|status| status.fill),
+            network: status.map(|status| status.network),
+            address: status.and_then(|status| status.address),
+            dns_name: status.and_then(|status| status.dns_name.clone()),
             boot: status.map_or_else(|| self.row.last_boot.clone(), |status| status.boot.clone()),
             last_exit: self.row.last_exit.clone(),
-            problem: self.problem.clone(),
+            problem: status
+                .and_then(|status| status.problem.clone())
+                .or_else(|| self.problem.clone()),
         };
         if self.view.as_deref() == Some(&view) {
             return false;

@@ -7,7 +7,8 @@ use super::{CommandId, Core, Effect, Found, Input, Policy, Token};
 use crate::{
     domain::{
         Admission, BootTimes, CommandBody, ExitReason, ExitRecord, JobId, Method, MonitorPhase,
-        MonitorStatus, Notice, OverlayKind, Phase, Problem, UnixMs, VmId, VmSpec, VmmKind, Wanted,
+        MonitorStatus, NetworkKind, Notice, OverlayKind, Phase, Problem, UnixMs, VmId, VmSpec,
+        VmmKind, Wanted, Wishes,
     },
     store::{Change, VmRow, VmState},
 };
@@ -54,6 +55,7 @@ pub fn spec(name: &str) -> VmSpec {
         memory_mib: 256,
         disk_mib: None,
         restore: false,
+        wishes: Wishes::default(),
     }
 }
 
@@ -157,6 +159,7 @@ impl World {
             }
             Effect::Persist { .. }
             | Effect::RequestStop { .. }
+            | Effect::StandStill { .. }
             | Effect::KillMonitor { .. }
             | Effect::CleanUp { .. }
             | Effect::RunBootstrap { .. }
@@ -211,6 +214,19 @@ impl World {
                 monitor.stubborn &= !kill;
                 let by = ladder.rungs()[0].method;
                 monitor.phase = MonitorPhase::Stopping { by };
+                self.says(&vm);
+                (token, Ok(()))
+            }
+            Effect::StandStill { token, vm, still } => {
+                let Some(monitor) = self.monitors.get_mut(&vm) else {
+                    return (token, Err(problem()));
+                };
+                monitor.phase = match (monitor.phase, still) {
+                    _ if !well || monitor.hung => return (token, Err(problem())),
+                    (MonitorPhase::Ready, true) => MonitorPhase::Paused,
+                    (MonitorPhase::Paused, false) => MonitorPhase::Ready,
+                    _ => return (token, Err(problem())),
+                };
                 self.says(&vm);
                 (token, Ok(()))
             }
@@ -291,6 +307,11 @@ impl World {
             since: self.now,
             ssh: None,
             boot: BootTimes::default(),
+            network: NetworkKind::User,
+            address: None,
+            dns_name: None,
+            fill: None,
+            problem: None,
         };
         self.inbox.push_back(Input::MonitorUp(status));
     }
@@ -301,7 +322,7 @@ impl World {
         monitor.phase = match monitor.phase {
             MonitorPhase::Preparing => MonitorPhase::Booting,
             MonitorPhase::Booting => MonitorPhase::Ready,
-            MonitorPhase::Ready => return,
+            MonitorPhase::Ready | MonitorPhase::Paused => return,
             MonitorPhase::Stopping { .. } if monitor.stubborn || monitor.hung => return,
             MonitorPhase::Stopping { .. } => MonitorPhase::Clearing,
             MonitorPhase::Clearing => {

@@ -89,7 +89,9 @@ fn load(store: &Store, layout: &Layout) -> Result<Vec<Found>, Problem> {
     let rows = store.vms()?;
     let mut ledger = std::collections::HashMap::<VmId, usize>::new();
     for entry in store.all_entries()? {
-        *ledger.entry(entry.vm).or_default() += 1;
+        if let Some(vm) = entry.vm {
+            *ledger.entry(vm).or_default() += 1;
+        }
     }
     let found = |row: VmRow| {
         // A run that is closed, with nothing in the ledger, has no monitor to look for.

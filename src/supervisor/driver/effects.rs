@@ -20,6 +20,7 @@ use super::{
 use crate::{
     domain::{ExitRecord, JobId, Problem, VmId, VmSpec},
     host::{Host, LinuxHost, lock::FileLock},
+    monitor::client,
     store::{Change, Store, VmState},
     supervisor::{
         Options,
@@ -155,6 +156,15 @@ impl Effects {
         tokio::spawn(async move {
             let result = monitors::stop(&this.options.layout, &vm, ladder).await;
             this.done(token, result);
+        });
+    }
+
+    /// Asks a monitor to pause its guest, or to let it go on.
+    pub fn stand_still(&self, token: Token, vm: VmId, still: bool) {
+        let this = self.clone();
+        tokio::spawn(async move {
+            let socket = this.options.layout.vm(&vm).monitor_socket();
+            this.done(token, client::stand_still(&socket, still).await);
         });
     }
 

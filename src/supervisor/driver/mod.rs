@@ -224,6 +224,7 @@ impl Driver {
             }
             Effect::StartMonitor { token, vm } => self.effects.start(token, vm),
             Effect::RequestStop { token, vm, ladder } => self.effects.stop(token, vm, ladder),
+            Effect::StandStill { token, vm, still } => self.effects.stand_still(token, vm, still),
             Effect::KillMonitor { token, vm } => self.effects.kill_monitor(token, vm),
             Effect::CleanUp { token, vm, lost } => self.effects.clean_up(token, vm, lost),
             Effect::DeleteFiles { token, vm } => self.effects.delete(token, vm),

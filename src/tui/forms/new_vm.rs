@@ -132,6 +132,7 @@ impl NewVm {
             memory: value(MEMORY),
             disk: value(DISK),
             restore: value(Item::Restore) == "true",
+            ..VmDraft::default()
         };
         let spec = draft.validate();
         let mut problems: Vec<(Item, String)> = match &spec {

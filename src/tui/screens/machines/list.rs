@@ -79,6 +79,7 @@ fn up_since(vm: &VmView) -> u64 {
 const fn rank(phase: Phase) -> u8 {
     match phase {
         Phase::Crashed => 0,
+        Phase::Paused => 1,
         Phase::Creating => 1,
         Phase::Starting => 2,
         Phase::Booting => 3,

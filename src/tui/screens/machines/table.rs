@@ -22,6 +22,7 @@ use crate::{
 pub fn glyph(phase: Phase, now: Now) -> &'static str {
     match phase {
         Phase::Running => "●",
+        Phase::Paused => "‖",
         Phase::Stopped => "○",
         Phase::Crashed => "✗",
         Phase::Creating | Phase::Starting | Phase::Booting => spinner(now.mono),
@@ -34,6 +35,7 @@ pub fn glyph(phase: Phase, now: Now) -> &'static str {
 pub const fn phase_slot(phase: Phase) -> Slot {
     match phase {
         Phase::Running => Slot::StateRunning,
+        Phase::Paused => Slot::StateStopping,
         Phase::Stopped => Slot::StateStopped,
         Phase::Crashed => Slot::StateCrashed,
         Phase::Creating | Phase::Starting | Phase::Booting => Slot::StateBooting,

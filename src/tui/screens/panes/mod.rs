@@ -121,7 +121,7 @@ pub fn follow_fleet(busy: bool, cx: &mut Cx<'_>) {
             Phase::Stopped | Phase::Crashed | Phase::Stopping | Phase::Deleting => {
                 entry.then_shell = false;
             }
-            Phase::Creating | Phase::Starting | Phase::Booting => {}
+            Phase::Creating | Phase::Starting | Phase::Booting | Phase::Paused => {}
         }
     }
     if ready.is_some() && !busy && cx.state.screen == Screen::Panes {
