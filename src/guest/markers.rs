@@ -21,6 +21,10 @@ const MARKER_MAX: usize = 400;
 const PANIC: &str = "Kernel panic - not syncing";
 /// What the kernel says when it powers off (Linux, kernel/reboot.c).
 const POWER_DOWN: &str = "reboot: Power down";
+/// What it says instead on a machine that it cannot power off, as Firecracker's: Linux 5.19 to
+/// 6.3, and what came later.
+const HALTED: [&str; 2] =
+    ["reboot: System halted", "reboot: Power off not available: System halted instead"];
 
 /// Something the guest said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +46,7 @@ pub enum Marker {
     },
     /// The kernel gave up.
     KernelPanic,
-    /// The kernel is about to power off. Firecracker goes on running after that.
+    /// The kernel is about to power off or to halt. Firecracker goes on running after that.
     PowerDown,
 }
 
@@ -179,15 +183,15 @@ fn judge_kernel(candidate: &[u8]) -> Verdict {
     let Some(text) = after_time_stamp(candidate) else {
         return if candidate.len() < 32 { Verdict::Perhaps } else { Verdict::No };
     };
-    for (words, marker) in [(PANIC, Marker::KernelPanic), (POWER_DOWN, Marker::PowerDown)] {
+    let ends = [POWER_DOWN, HALTED[0], HALTED[1]].map(|words| (words, Marker::PowerDown));
+    let mut perhaps = false;
+    for (words, marker) in [(PANIC, Marker::KernelPanic)].into_iter().chain(ends) {
         if text == words.as_bytes() {
             return Verdict::Yes(marker);
         }
-        if words.as_bytes().starts_with(text) {
-            return Verdict::Perhaps;
-        }
+        perhaps |= words.as_bytes().starts_with(text);
     }
-    Verdict::No
+    if perhaps { Verdict::Perhaps } else { Verdict::No }
 }
 
 /// What follows `[   12.345678] `, or all of it if no time stamp begins it; `None` while the
@@ -250,7 +254,10 @@ mod tests {
         assert_eq!(scan(b"grep: Kernel panic - not syncing\n"), []);
         assert_eq!(scan(b"\nKernel panic - not sync\n"), []);
         assert_eq!(scan(b"[ 12.3] reboot: Power down"), [Marker::PowerDown]);
-        assert_eq!(scan(b"[ 12.3] reboot: System halted"), []);
+        assert_eq!(scan(b"[ 12.3] reboot: System halted"), [Marker::PowerDown]);
+        let fallback = b"[ 12.3] reboot: Power off not available: System halted instead\n";
+        assert_eq!(scan(fallback), [Marker::PowerDown]);
+        assert_eq!(scan(b"[ 12.3] reboot: Restarting system"), []);
     }
 
     #[test]

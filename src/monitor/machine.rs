@@ -126,7 +126,13 @@ impl Life<'_> {
                         )),
                     };
                 }
-                Some(marker) = self.markers.recv() => self.observe(&mut guest, marker),
+                Some(marker) = self.markers.recv() => {
+                    let off = self.is_off(&marker);
+                    self.observe(&mut guest, marker);
+                    if off {
+                        return Some(self.put_away(machine, guest).await);
+                    }
+                }
                 Some(ladder) = self.stops.recv() => {
                     // Before it has entered its root, the guest has nothing to save and does not
                     // hear the power button.
@@ -154,18 +160,40 @@ impl Life<'_> {
         }
     }
 
+    /// Whether this was the last that the guest does, with a VMM that does not end at it.
+    fn is_off(&self, marker: &Marker) -> bool {
+        *marker == Marker::PowerDown && !self.backend.ends_at_poweroff()
+    }
+
+    /// Ends the VMM of a guest that is off: its disks are synced and its CPUs stand still.
+    async fn put_away(&self, machine: &mut dyn Machine, guest: Guest) -> ExitReason {
+        tracing::info!(?guest, "the guest is off");
+        while let Err(error) = ladder::climb(machine, &StopLadder::kill(), |_| {}).await {
+            // Giving up would free the lock, and a second VMM could write to the disk.
+            tracing::error!(%error, "once more");
+        }
+        let halted = |why| ExitReason::StartFailed { why };
+        guest.halted.map_or(ExitReason::GuestPoweroff, halted)
+    }
+
     /// Climbs; a ladder that begins with the kill may take over at any time.
     async fn stop(&mut self, machine: &mut dyn Machine, mut ladder: StopLadder) -> ExitReason {
         let status = self.status;
         let clock = self.clock;
-        let on_rung = |by: Method| {
-            tracing::info!(by = by.label(), "stopping");
-            enter(status, clock, MonitorPhase::Stopping { by });
-        };
+        let pressed = ladder.rungs().first().is_some_and(|r| r.method == Method::PowerButton);
+        let mut off = false;
         loop {
+            let on_rung = |by: Method| {
+                tracing::info!(by = by.label(), off, "stopping");
+                // Of a guest that is off only the VMM is left, which is not worth a word.
+                if !off {
+                    enter(status, clock, MonitorPhase::Stopping { by });
+                }
+            };
             tokio::select! {
                 climbed = ladder::climb(machine, &ladder, on_rung) => match climbed {
                     Ok((by, exit)) => {
+                        let by = if off && pressed { Method::PowerButton } else { by };
                         tracing::info!(by = by.label(), ?exit, "stopped");
                         return ExitReason::Stopped { by };
                     }
@@ -178,6 +206,12 @@ impl Life<'_> {
                 Some(other) = self.stops.recv() => {
                     if other.is_kill() {
                         ladder = other;
+                    }
+                }
+                Some(marker) = self.markers.recv() => {
+                    if self.is_off(&marker) {
+                        off = true;
+                        ladder = StopLadder::kill();
                     }
                 }
             }

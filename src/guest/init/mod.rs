@@ -29,7 +29,7 @@ use nix::{
     kmod::{ModuleInitFlags, finit_module},
     mount::{MsFlags, mount},
     sys::{
-        reboot::{RebootMode, reboot},
+        reboot::{RebootMode, reboot, set_cad_enabled},
         termios::tcdrain,
     },
 };
@@ -127,6 +127,12 @@ fn boot(params: &GuestParams) -> Result<std::convert::Infallible, Fatal> {
         }
     }
     helper::spawn()?;
+    // Ctrl-Alt-Del is how Firecracker presses the power button. As the kernel starts it would
+    // restart at once, with nothing synced; so it is the image's init that hears it, as SIGINT:
+    // systemd and busybox shut down and reboot then, which ends that VMM.
+    if let Err(errno) = set_cad_enabled(false) {
+        println!("banger: Ctrl-Alt-Del restarts without a shutdown: {}", errno.desc());
+    }
     say(&Marker::SwitchRoot);
     exec_init()
 }

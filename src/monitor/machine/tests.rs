@@ -187,3 +187,59 @@ async fn an_init_that_halts_and_a_vmm_that_dies_are_told_apart() {
     .await;
     assert_eq!(reason, died.reason());
 }
+
+fn immortal() -> Script {
+    Script { outlives_poweroff: true, ..script() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guest_that_powers_off_under_a_vmm_that_stays_is_off() {
+    let backend = FakeBackend::new(immortal());
+    let (reason, ()) = live(&backend, async |outside| {
+        boot(outside).await;
+        outside.markers.send(Marker::PowerDown).await.expect("taken");
+    })
+    .await;
+    assert_eq!(reason, ExitReason::GuestPoweroff);
+
+    let (reason, ()) = live(&backend, async |outside| {
+        outside.until("booting", |s| s.phase == MonitorPhase::Booting).await;
+        let halted = Marker::Halted { reason: "no disk".to_owned() };
+        outside.markers.send(halted).await.expect("taken");
+        outside.markers.send(Marker::PowerDown).await.expect("taken");
+    })
+    .await;
+    assert_eq!(reason, ExitReason::StartFailed { why: "no disk".to_owned() });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guest_that_heeds_the_power_button_under_a_vmm_that_stays_is_off_by_it() {
+    let backend = FakeBackend::new(immortal());
+    let (reason, status) = live(&backend, async |outside| {
+        boot(outside).await;
+        outside.stops.send(StopLadder::polite(u64::from(u32::MAX))).await.expect("taken");
+        let by = Method::PowerButton;
+        outside.until("stopping", |s| s.phase == MonitorPhase::Stopping { by }).await;
+        outside.markers.send(Marker::PowerDown).await.expect("taken");
+        outside.status.clone()
+    })
+    .await;
+    assert_eq!(reason, ExitReason::Stopped { by: Method::PowerButton });
+    assert_eq!(status.borrow().phase, MonitorPhase::Stopping { by: Method::PowerButton });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vmm_that_ends_with_its_guest_is_left_to_do_so() {
+    let backend = FakeBackend::new(script());
+    let (reason, ()) = live(&backend, async |outside| {
+        boot(outside).await;
+        outside.markers.send(Marker::PowerDown).await.expect("taken");
+        outside.markers.reserve_many(8).await.expect("it has been seen");
+        backend.end(MachineExit::GuestReboot);
+        outside.until("again", |s| s.boot.0.len() == 1).await;
+        outside.stops.send(StopLadder::kill()).await.expect("taken");
+    })
+    .await;
+    assert_eq!(reason, ExitReason::Stopped { by: Method::Kill });
+    assert_eq!(backend.launched().len(), 2);
+}
