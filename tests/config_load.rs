@@ -50,6 +50,9 @@ fn every_key_is_read_from_the_file_and_from_its_variable() {
         ("theme", "\"light\"", "light"),
         ("runtime_dir", "\"~/rt\"", "/home/ada/rt"),
         ("vmm", "\"qemu-tcg\"", "qemu-tcg"),
+        ("network", "\"user\"", "user"),
+        ("overlay", "\"dm-snapshot\"", "dm-snapshot"),
+        ("jailer", "\"on\"", "on"),
         ("new_vm.image", "\"debian\"", "debian"),
         ("new_vm.vcpus", "3", "3"),
         ("new_vm.memory", "\"1G\"", "1024"),
@@ -70,6 +73,8 @@ fn every_key_is_read_from_the_file_and_from_its_variable() {
         assert_eq!(from_file, from_env, "{name}");
     }
     assert_eq!(config("vmm = \"qemu-tcg\"", &[]).expect("good").vmm, Some(VmmKind::QemuTcg));
+    assert_eq!(config("jailer = \"off\"", &[]).expect("good").jailer, Some(false));
+    assert_eq!(config("jailer = \"auto\"", &[]).expect("good").jailer, None);
 }
 
 #[test]
@@ -82,7 +87,13 @@ fn each_key_says_what_is_wrong_with_its_value_and_where() {
         ),
         ("new_vm = 3", "config.toml:1: write it as a table: [new_vm]"),
         ("runtime_dir = \"runtime\"", "“runtime” is no absolute path: begin it with / or ~/"),
-        ("vmm = \"xen\"", "vmm: there is no value “xen” (one of auto, qemu-kvm, qemu-tcg)"),
+        (
+            "vmm = \"xen\"",
+            "vmm: there is no value “xen” (one of auto, firecracker, qemu-kvm, qemu-tcg)",
+        ),
+        ("network = \"bridge\"", "network: there is no value “bridge” (one of auto, tap, user)"),
+        ("overlay = \"zfs\"", "(one of auto, dm-snapshot, reflink, sparse-copy)"),
+        ("jailer = true", "jailer: this is true or false, and a text in quotes is expected"),
         (
             "[new_vm]\nvcpus = 33",
             "config.toml:2: new_vm.vcpus: “33” is not possible: write 1 to 32",

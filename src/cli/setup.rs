@@ -52,6 +52,9 @@ impl Setup {
             program,
             runtime_dir: config.runtime_dir.clone(),
             vmm: config.vmm,
+            overlay: config.overlay,
+            network: config.network,
+            jailer: config.jailer,
             stop_timeout_ms: config.stop_timeout_s * 1000,
             origin,
         };

@@ -6,7 +6,7 @@ use super::{
     Config,
     doc::{quoted, unknown},
 };
-use crate::domain::{VmSpec, VmmKind, parse_mib};
+use crate::domain::{NetworkKind, OverlayKind, VmSpec, VmmKind, parse_mib};
 
 /// What a setting takes in `config.toml`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,14 +66,37 @@ pub const KEYS: &[Key] = &[
         default: "\"auto\"",
         kind: Kind::Text,
         set: |config, text, _| {
-            config.vmm = one_of(
-                text,
-                &[
-                    ("auto", None),
-                    ("qemu-kvm", Some(VmmKind::QemuKvm)),
-                    ("qemu-tcg", Some(VmmKind::QemuTcg)),
-                ],
-            )?;
+            config.vmm = auto_or(text, &VmmKind::ALL.map(|kind| (kind.word(), kind)))?;
+            Ok(())
+        },
+    },
+    Key {
+        name: "network",
+        env: "BANGER_NETWORK",
+        default: "\"auto\"",
+        kind: Kind::Text,
+        set: |config, text, _| {
+            config.network = auto_or(text, &NetworkKind::ALL.map(|kind| (kind.word(), kind)))?;
+            Ok(())
+        },
+    },
+    Key {
+        name: "overlay",
+        env: "BANGER_OVERLAY",
+        default: "\"auto\"",
+        kind: Kind::Text,
+        set: |config, text, _| {
+            config.overlay = auto_or(text, &OverlayKind::ALL.map(|kind| (kind.word(), kind)))?;
+            Ok(())
+        },
+    },
+    Key {
+        name: "jailer",
+        env: "BANGER_JAILER",
+        default: "\"auto\"",
+        kind: Kind::Text,
+        set: |config, text, _| {
+            config.jailer = auto_or(text, &[("on", true), ("off", false)])?;
             Ok(())
         },
     },
@@ -185,6 +208,14 @@ pub(super) fn absolute(text: &str, home: Option<&Path>) -> Result<PathBuf, Strin
     } else {
         Err(format!("{} is no absolute path: begin it with / or ~/", quoted(text)))
     }
+}
+
+/// One of these, or `auto`: the host's best.
+fn auto_or<T: Copy>(text: &str, known: &[(&str, T)]) -> Result<Option<T>, String> {
+    let choices: Vec<_> = std::iter::once(("auto", None))
+        .chain(known.iter().map(|(word, value)| (*word, Some(*value))))
+        .collect();
+    one_of(text, &choices)
 }
 
 fn one_of<T: Copy>(text: &str, known: &[(&str, T)]) -> Result<T, String> {

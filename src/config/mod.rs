@@ -17,7 +17,7 @@ pub use keys::{ENV_ONLY, KEYS, Key};
 pub use load::{load, load_keymap, load_theme};
 pub use sources::Sources;
 
-use crate::domain::VmmKind;
+use crate::domain::{NetworkKind, OverlayKind, VmmKind};
 use keymap::Chord;
 
 /// All settings, each with its value in force.
@@ -29,6 +29,12 @@ pub struct Config {
     pub runtime_dir: Option<PathBuf>,
     /// The VMM that the user insists on; `None` takes the best that the host has.
     pub vmm: Option<VmmKind>,
+    /// How new disks are to share their image's data; `None` takes the best that the host has.
+    pub overlay: Option<OverlayKind>,
+    /// How VMs are to reach the world; `None` takes the best that the host has.
+    pub network: Option<NetworkKind>,
+    /// Whether Firecracker runs in its jailer; `None`: if banger is root.
+    pub jailer: Option<bool>,
     /// What new VMs are made like.
     pub new_vm: NewVm,
     /// Seconds a guest is given to shut down by itself.
@@ -63,6 +69,9 @@ impl Default for Config {
             theme: "dark".to_owned(),
             runtime_dir: None,
             vmm: None,
+            overlay: None,
+            network: None,
+            jailer: None,
             new_vm: NewVm::default(),
             stop_timeout_s: 30,
             escape_chord: "ctrl-]".parse().expect("a test reads it"),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::domain::{Layout, VmmKind};
+use crate::domain::{Layout, NetworkKind, OverlayKind, VmmKind};
 
 /// On whose behalf a supervisor works; shown in the event log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +26,12 @@ pub struct Options {
     pub runtime_dir: Option<PathBuf>,
     /// The VMM that the user insists on.
     pub vmm: Option<VmmKind>,
+    /// How new disks are to share their image's data, if the user insists.
+    pub overlay: Option<OverlayKind>,
+    /// How VMs are to reach the world, if the user insists.
+    pub network: Option<NetworkKind>,
+    /// Whether Firecracker is to run in its jailer; `None`: if we are root.
+    pub jailer: Option<bool>,
     /// Milliseconds a guest is given to shut down by itself.
     pub stop_timeout_ms: u64,
     /// On whose behalf.
