@@ -10,9 +10,11 @@ pub mod facts;
 mod fake;
 pub mod lock;
 pub mod memory;
+pub mod net;
 pub mod ops;
 pub mod process;
 pub mod pty;
+pub mod testing;
 
 use std::{io, path::Path};
 

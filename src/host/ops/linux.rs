@@ -2,8 +2,11 @@
 
 use std::os::fd::BorrowedFd;
 
-use super::{Done, Op, Operate};
-use crate::domain::{Problem, Tag};
+use super::{Done, Inventory, Op, Operate};
+use crate::{
+    domain::{Problem, Tag},
+    host::net,
+};
 
 /// Does operations itself.
 #[derive(Clone, Debug)]
@@ -13,17 +16,49 @@ pub struct LinuxOps {
 }
 
 impl LinuxOps {
-    /// For everything that bears `tag`. Device nodes belong to the user `owner`.
+    /// For everything that bears `tag`. What a user may have belongs to `owner`.
     #[must_use]
     pub const fn new(tag: Tag, owner: u32) -> Self {
         Self { tag, owner }
+    }
+
+    /// Nobody but root makes a TAP for somebody else.
+    fn may_own(&self, owner: u32) -> Result<(), Problem> {
+        if self.owner == 0 || self.owner == owner {
+            return Ok(());
+        }
+        let why = format!("user {} asked for one of user {owner}", self.owner);
+        Err(Problem::new("cannot make the TAP", why, "ask for one of your own"))
     }
 }
 
 impl Operate for LinuxOps {
     fn run(&self, op: &Op, _files: &[BorrowedFd<'_>]) -> Result<Done, Problem> {
-        let doing = op.commands(&self.tag).join("; ");
+        let tag = &self.tag;
+        let doing = op.commands(tag).join("; ");
         tracing::info!(doing, owner = self.owner, "asked for");
-        Err(Problem::new("cannot do that to the host", "this banger has not learned it", ""))
+        match op {
+            Op::Bridge { subnet, mtu } => net::bridge(tag, *subnet, *mtu)?,
+            Op::BridgeGone => net::bridge_gone(tag)?,
+            Op::Tap { vm, mtu, owner } => {
+                self.may_own(*owner)?;
+                net::tap(tag, vm, *mtu, *owner)?;
+            }
+            Op::TapGone { vm } => net::tap_gone(tag, vm)?,
+            Op::Rules { subnet, dns } => net::rules(tag, *subnet, *dns)?,
+            Op::RulesGone => net::rules_gone(tag)?,
+            Op::Forwarding => return Ok(Done::Forwarding { before: net::forwarding()? }),
+            Op::ForwardingGone => net::forwarding_gone(tag)?,
+            Op::Inventory => {
+                let mut inventory = Inventory::default();
+                net::inventory(tag, &mut inventory)?;
+                return Ok(Done::Inventory(inventory));
+            }
+            _ => {
+                let why = "this banger has not learned it";
+                return Err(Problem::new("cannot do that to the host", why, ""));
+            }
+        }
+        Ok(Done::So)
     }
 }
