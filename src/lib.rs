@@ -19,6 +19,8 @@ pub mod image;
 #[cfg(feature = "app")]
 pub mod monitor;
 #[cfg(feature = "app")]
+pub mod names;
+#[cfg(feature = "app")]
 pub mod session;
 #[cfg(feature = "app")]
 pub mod store;

@@ -61,6 +61,10 @@ fn every_key_is_read_from_the_file_and_from_its_variable() {
         ("mouse", "false", "false"),
         ("guest_clipboard", "\"allow\"", "allow"),
         ("scrollback", "1_000", "1000"),
+        ("names.route", "\"hosts\"", "hosts"),
+        ("names.mapdns_file", "\"~/mapdns.json\"", "/home/ada/mapdns.json"),
+        ("names.mapdns_publish", "\"m add {name}\"", "m add {name}"),
+        ("names.mapdns_withdraw", "\"m del {name}\"", "m del {name}"),
     ];
     assert_eq!(
         values.map(|(name, ..)| name).as_slice(),

@@ -23,15 +23,22 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("session", &["domain"]),
     // A pane shows the problem that a session could not be opened with.
     ("term", &["domain", "session"]),
-    ("monitor", &["domain", "store", "host", "vmm", "guest", "bundle", "image", "session"]),
+    ("names", &["domain", "host"]),
+    (
+        "monitor",
+        &["domain", "store", "host", "vmm", "guest", "bundle", "image", "names", "session"],
+    ),
     (
         "supervisor",
-        &["domain", "store", "host", "vmm", "guest", "bundle", "image", "session", "monitor"],
+        &[
+            "domain", "store", "host", "vmm", "guest", "bundle", "image", "names", "session",
+            "monitor",
+        ],
     ),
     ("config", &["domain"]),
-    // Beside the supervisor's handle: `runtime …` is the bundle, `doctor` is bundle, host and
-    // store, `console` and `ssh` are a session on the user's own terminal, without a UI between.
-    ("cli", &["domain", "config", "supervisor", "bundle", "host", "session", "store"]),
+    // Beside the supervisor's handle: `runtime …` is the bundle, `doctor` is bundle, host, names
+    // and store, `console` and `ssh` are a session on the user's own terminal, without a UI between.
+    ("cli", &["domain", "config", "supervisor", "bundle", "host", "names", "session", "store"]),
     ("tui", &["domain", "config", "term", "supervisor"]),
 ];
 

@@ -6,7 +6,9 @@ use super::{
     Config,
     doc::{quoted, unknown},
 };
-use crate::domain::{NetworkKind, OverlayKind, VmSpec, VmmKind, parse_mib};
+use crate::domain::{
+    CommandTemplate, NamesRoute, NetworkKind, OverlayKind, VmSpec, VmmKind, parse_mib,
+};
 
 /// What a setting takes in `config.toml`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,6 +189,48 @@ pub const KEYS: &[Key] = &[
             Ok(())
         },
     },
+    Key {
+        name: "names.route",
+        env: "BANGER_NAMES_ROUTE",
+        default: "\"auto\"",
+        kind: Kind::Text,
+        set: |config, text, _| {
+            let routes =
+                [NamesRoute::Auto, NamesRoute::Resolved, NamesRoute::Hosts, NamesRoute::None];
+            config.names.route = one_of(text, &routes.map(|route| (route.word(), route)))?;
+            Ok(())
+        },
+    },
+    Key {
+        name: "names.mapdns_file",
+        env: "BANGER_NAMES_MAPDNS_FILE",
+        default: "unset",
+        kind: Kind::Text,
+        set: |config, text, home| {
+            config.names.mapdns_file = Some(absolute(text, home)?);
+            Ok(())
+        },
+    },
+    Key {
+        name: "names.mapdns_publish",
+        env: "BANGER_NAMES_MAPDNS_PUBLISH",
+        default: "unset",
+        kind: Kind::Text,
+        set: |config, text, _| {
+            config.names.mapdns_publish = Some(template(text)?);
+            Ok(())
+        },
+    },
+    Key {
+        name: "names.mapdns_withdraw",
+        env: "BANGER_NAMES_MAPDNS_WITHDRAW",
+        default: "unset",
+        kind: Kind::Text,
+        set: |config, text, _| {
+            config.names.mapdns_withdraw = Some(template(text)?);
+            Ok(())
+        },
+    },
 ];
 
 /// The old name of `runtime_dir`: the directory above it. Only `config.toml` may still have it.
@@ -216,6 +260,10 @@ fn auto_or<T: Copy>(text: &str, known: &[(&str, T)]) -> Result<Option<T>, String
         .chain(known.iter().map(|(word, value)| (*word, Some(*value))))
         .collect();
     one_of(text, &choices)
+}
+
+fn template(text: &str) -> Result<CommandTemplate, String> {
+    text.parse().map_err(|why| format!("{} cannot be run: {why}", quoted(text)))
 }
 
 fn one_of<T: Copy>(text: &str, known: &[(&str, T)]) -> Result<T, String> {

@@ -17,7 +17,7 @@ pub use keys::{ENV_ONLY, KEYS, Key};
 pub use load::{load, load_keymap, load_theme};
 pub use sources::Sources;
 
-use crate::domain::{NetworkKind, OverlayKind, VmmKind};
+use crate::domain::{NamesSettings, NetworkKind, OverlayKind, VmmKind};
 use keymap::Chord;
 
 /// All settings, each with its value in force.
@@ -47,6 +47,8 @@ pub struct Config {
     pub guest_clipboard: bool,
     /// Lines that a terminal pane remembers, 0 to 100 000.
     pub scrollback: u32,
+    /// How VMs get their names.
+    pub names: NamesSettings,
     /// What the user should know of how the settings were read, a sentence each: old names,
     /// variables that mean nothing.
     pub notices: Vec<String>,
@@ -78,6 +80,7 @@ impl Default for Config {
             mouse: true,
             guest_clipboard: false,
             scrollback: 10_000,
+            names: NamesSettings::default(),
             notices: Vec::new(),
         }
     }

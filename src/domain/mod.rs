@@ -10,6 +10,7 @@ mod id;
 mod job;
 mod monitor;
 mod name;
+mod naming;
 mod net;
 mod paths;
 mod phase;
@@ -30,6 +31,7 @@ pub use monitor::{
     SshEndpoint,
 };
 pub use name::VmName;
+pub use naming::{BadTemplate, CommandTemplate, NamesRoute, NamesSettings, ZONE};
 pub use net::{BRIDGE_PREFIX, NetworkKind, Subnet, TAP_PREFIX, Tag, mac, tap_name};
 pub use paths::{Layout, SOCKET_PATH_MAX, VmPaths};
 pub use phase::{Phase, Wanted};

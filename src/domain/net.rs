@@ -175,6 +175,20 @@ impl Subnet {
         Self::GUESTS.contains(&place).then(|| Ipv4Addr::from_bits(bits))
     }
 
+    /// The DNS zones of its addresses: `4.30.172.in-addr.arpa` and so on. They end at whole bytes, so
+    /// there are four.
+    #[must_use]
+    pub fn reverse_zones(self) -> Vec<String> {
+        let begin = self.0.to_bits();
+        let thirds = (begin..begin + Self::SIZE).step_by(256).map(Ipv4Addr::from_bits);
+        thirds
+            .map(|third| {
+                let [a, b, c, _] = third.octets();
+                format!("{c}.{b}.{a}.in-addr.arpa")
+            })
+            .collect()
+    }
+
     /// Whether it has this address.
     #[must_use]
     pub fn contains(self, address: Ipv4Addr) -> bool {
@@ -263,6 +277,9 @@ mod tests {
         assert!(subnet.contains(Ipv4Addr::new(172, 30, 7, 255)));
         assert!(!subnet.contains(Ipv4Addr::new(172, 30, 8, 0)));
         assert_eq!(subnet.to_string().parse(), Ok(subnet));
+        let zones = subnet.reverse_zones();
+        assert_eq!((zones.len(), zones[0].as_str()), (4, "4.30.172.in-addr.arpa"));
+        assert_eq!(zones[3], "7.30.172.in-addr.arpa");
         for bad in ["172.30.5.0/22", "172.30.4.0/24", "172.30.4.0", "x/22", ""] {
             assert!(bad.parse::<Subnet>().is_err(), "{bad}");
         }

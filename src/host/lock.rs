@@ -79,6 +79,27 @@ impl FileLock {
         }
     }
 
+    /// As [`FileLock::try_exclusive`], waiting for as long as it takes: the kernel hands the lock
+    /// over when its holder is gone. Blocks, and nothing ends the wait.
+    ///
+    /// # Errors
+    /// If the file cannot be made or opened.
+    pub fn exclusive(path: impl AsRef<Path>) -> io::Result<Self> {
+        let path = path.as_ref();
+        loop {
+            let file = open(path)?;
+            match fcntl(&file, FcntlArg::F_OFD_SETLKW(&whole_file())) {
+                Ok(_) if is_at(&file, path)? => {
+                    let mut lock = Self { file, path: path.into(), remove_on_drop: false };
+                    lock.sign()?;
+                    return Ok(lock);
+                }
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+
     /// The file.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -253,6 +274,26 @@ mod tests {
         });
         drop(lock);
         assert!(waiter.join().expect("thread"));
+    }
+
+    #[test]
+    fn a_lock_that_is_given_back_with_its_file_goes_to_one_who_waits() {
+        let dir = tempfile::tempdir().expect("temp");
+        let path = dir.path().join("l");
+        let first = FileLock::try_exclusive(&path).expect("io").expect("free").remove_on_drop();
+        let waiters: Vec<_> = (0..3)
+            .map(|_| {
+                let path = path.clone();
+                thread::spawn(move || {
+                    drop(FileLock::exclusive(path).expect("io").remove_on_drop());
+                })
+            })
+            .collect();
+        drop(first);
+        for waiter in waiters {
+            waiter.join().expect("has had it");
+        }
+        assert!(!path.exists());
     }
 
     #[test]

@@ -14,6 +14,8 @@ pub mod net;
 pub mod ops;
 pub mod process;
 pub mod pty;
+pub mod resolver;
+pub mod sockets;
 pub mod testing;
 
 use std::{io, path::Path};

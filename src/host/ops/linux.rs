@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 use super::{Done, Inventory, Op, Operate};
 use crate::{
     domain::{Problem, Tag},
-    host::net,
+    host::{net, resolver},
 };
 
 /// Does operations itself.
@@ -49,9 +49,14 @@ impl Operate for LinuxOps {
             Op::RulesGone => net::rules_gone(tag)?,
             Op::Forwarding => return Ok(Done::Forwarding { before: net::forwarding()? }),
             Op::ForwardingGone => net::forwarding_gone(tag)?,
+            Op::Resolve { server, subnet } => resolver::route(tag, *server, *subnet)?,
+            Op::ResolveGone => resolver::unroute(tag)?,
+            Op::Hosts { names } => resolver::hosts(tag, names)?,
             Op::Inventory => {
                 let mut inventory = Inventory::default();
                 net::inventory(tag, &mut inventory)?;
+                // A damaged block is something of ours, too: that it is there must not hide the rest.
+                inventory.hosts = resolver::hosts_lines(tag).unwrap_or(1);
                 return Ok(Done::Inventory(inventory));
             }
             _ => {

@@ -211,9 +211,10 @@ impl Op {
             Self::SnapshotExtend { vm } => {
                 vec![format!("losetup --set-capacity COW-LOOP  # of {}", tag.device(vm))]
             }
-            Self::Resolve { server, .. } => vec![
+            Self::Resolve { server, subnet } => vec![
+                format!("resolvectl domain {bridge} ~vm ~{}", subnet.reverse_zones().join(" ~")),
+                format!("resolvectl default-route {bridge} no"),
                 format!("resolvectl dns {bridge} {server}"),
-                format!("resolvectl domain {bridge} ~vm"),
             ],
             Self::ResolveGone => vec![format!("resolvectl revert {bridge}")],
             Self::Hosts { names } => {
