@@ -4,7 +4,9 @@ mod forms_kit;
 
 use banger::{
     config::NewVm as Defaults,
-    domain::{Admission, CommandBody, Fleet, JobId, Phase},
+    domain::{
+        Admission, CommandBody, Fleet, JobId, NetworkKind, OverlayKind, Phase, VmmKind, Wishes,
+    },
     tui::{
         action::Action,
         available::{Availability, availability},
@@ -68,7 +70,7 @@ fn name_and_memory_follow_the_image_until_they_are_touched() {
     kit.keys("tab right");
     let screen = kit.screen(80, 24);
     assert!(screen.contains("tiny-1") && screen.contains("128 MiB"), "{screen}");
-    kit.keys("shift-tab x shift-tab shift-tab shift-tab shift-tab + tab tab tab tab tab right");
+    kit.keys("shift-tab x shift-tab shift-tab shift-tab shift-tab shift-tab + tab tab tab tab tab tab right");
     let screen = kit.screen(80, 24);
     assert!(screen.contains("tiny-1x") && screen.contains("256 MiB"), "{screen}");
     assert!(screen.contains("‹ debian ›"), "{screen}");
@@ -241,4 +243,38 @@ fn it_fits_large_and_small_screens() {
     kit.keys("enter");
     let screen = kit.screen(60, 15);
     assert!(screen.contains("› Name") && screen.contains("a name is needed"), "{screen}");
+}
+
+#[test]
+fn the_advanced_part_is_folded_until_it_is_wanted() {
+    let mut host = fleet();
+    host.host.vmm = Some(VmmKind::QemuTcg);
+    host.host.vmm_reason = "the CPU has neither vmx nor svm".into();
+    host.host.network = Some(NetworkKind::Tap);
+    let mut state = state(host);
+    let form = NewVm::open(&mut state);
+    let mut kit = Kit::new(form, state);
+    assert!(!kit.screen(80, 24).contains("Overlay"));
+    // Backwards from the first field is the row that unfolds it.
+    kit.keys("shift-tab space tab");
+    insta::assert_snapshot!("new_vm_advanced_80x24", kit.screen(80, 24));
+    // What does not fit each other is told where it is, even behind the fold.
+    kit.keys("right tab right right shift-tab shift-tab left");
+    let screen = kit.screen(80, 24);
+    assert!(screen.contains("▸ firecracker, user") && !screen.contains("‹"), "{screen}");
+    kit.keys("enter");
+    assert!(kit.commands().is_empty());
+    let screen = kit.screen(80, 24);
+    assert!(screen.contains("✗ Firecracker has no user network"), "{screen}");
+    assert!(screen.contains("! this host takes QEMU/TCG: the CPU has neither"), "{screen}");
+    // The focus is there; the letter of a word chooses it.
+    kit.keys("a shift-tab q q tab tab s enter");
+    let commands = kit.commands();
+    let [CommandBody::Create { spec, .. }] = commands.as_slice() else { panic!("{commands:?}") };
+    let wishes = Wishes {
+        vmm: Some(VmmKind::QemuTcg),
+        network: None,
+        overlay: Some(OverlayKind::SparseCopy),
+    };
+    assert_eq!(spec.wishes, wishes);
 }

@@ -33,7 +33,7 @@ impl<I: Copy + PartialEq> Form<I> {
     fn layout(&self, columns: u16) -> Vec<(usize, Row)> {
         let room = usize::from(columns.saturating_sub(LABELS + 2));
         let mut rows = Vec::new();
-        for (at, field) in self.fields.iter().enumerate() {
+        for (at, field) in self.fields.iter().take(self.shown()).enumerate() {
             rows.push((at, Row::Value));
             let (slot, mark, text) = match (&field.problem, &field.note) {
                 (Some(problem), _) => (Slot::FieldProblem, "✗ ", problem),
@@ -113,6 +113,12 @@ impl<I: Copy + PartialEq> Form<I> {
                 let end = put(cx.buf, at.x, at.y, &text, style, at.width);
                 let rest = at.right().saturating_sub(end + 2);
                 put(cx.buf, end + 2, at.y, &choice.note, dim, rest);
+            }
+            Kind::Fold(open) => {
+                let sign = if *open { "▾" } else { "▸" };
+                put(cx.buf, at.x, at.y, sign, style, at.width);
+                let rest = at.width.saturating_sub(2);
+                put(cx.buf, at.x + 2, at.y, &field.placeholder, dim, rest);
             }
             Kind::Toggle(on) => {
                 let text = if *on { "[x] yes" } else { "[ ] no" };

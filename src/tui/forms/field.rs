@@ -24,6 +24,8 @@ pub enum Kind {
     },
     /// Yes or no.
     Toggle(bool),
+    /// Whether the fields behind it are shown.
+    Fold(bool),
     /// A number, perhaps with a unit: a text in which `+` and `-` step.
     Number {
         /// The text.
@@ -43,7 +45,7 @@ pub struct Field<I> {
     pub kind: Kind,
     /// One line on what is wanted, shown while it has the focus.
     pub help: String,
-    /// What stands in it, dimmed, while it is empty.
+    /// What stands in it, dimmed, while it is empty; of a fold, what it hides.
     pub placeholder: String,
     /// What is wrong with it; keeps the form from being submitted.
     pub problem: Option<String>,
@@ -68,14 +70,14 @@ impl<I> Field<I> {
         }
     }
 
-    /// What it holds, as text: `true` or `false` for a toggle.
+    /// What it holds, as text: `true` or `false` for a toggle or a fold.
     #[must_use]
     pub fn value(&self) -> &str {
         match &self.kind {
             Kind::Text(line) | Kind::Number { line, .. } => line.text(),
             Kind::Choice { options, at } => options.get(*at).map_or("", |o| o.value.as_str()),
-            Kind::Toggle(true) => "true",
-            Kind::Toggle(false) => "false",
+            Kind::Toggle(true) | Kind::Fold(true) => "true",
+            Kind::Toggle(false) | Kind::Fold(false) => "false",
         }
     }
 
@@ -86,7 +88,7 @@ impl<I> Field<I> {
             Kind::Choice { options, at } => {
                 *at = options.iter().position(|o| o.value == value).unwrap_or(*at);
             }
-            Kind::Toggle(on) => *on = value == "true",
+            Kind::Toggle(on) | Kind::Fold(on) => *on = value == "true",
         }
     }
 }

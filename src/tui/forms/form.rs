@@ -65,16 +65,28 @@ impl<I: Copy + PartialEq> Form<I> {
         self.fields.iter().any(|f| f.problem.is_some())
     }
 
-    /// Moves the focus to the first field with a problem, if there is one.
+    /// How many fields are shown: those behind a closed fold are not.
+    #[must_use]
+    pub fn shown(&self) -> usize {
+        let closed = |f: &Field<I>| matches!(f.kind, Kind::Fold(false));
+        self.fields.iter().position(closed).map_or(self.fields.len(), |at| at + 1)
+    }
+
+    /// Moves the focus to the first field with a problem, if there is one; a fold that hides it
+    /// is opened.
     pub fn focus_problem(&mut self) {
-        if let Some(at) = self.fields.iter().position(|f| f.problem.is_some()) {
-            self.focus = at;
+        let Some(at) = self.fields.iter().position(|f| f.problem.is_some()) else { return };
+        self.focus = at;
+        for field in &mut self.fields[..at] {
+            if let Kind::Fold(open) = &mut field.kind {
+                *open = true;
+            }
         }
     }
 
     /// Reacts.
     pub fn handle(&mut self, event: &LayerEvent<'_>) -> Outcome {
-        let last = self.fields.len() - 1;
+        let last = self.shown() - 1;
         match event {
             LayerEvent::Action(Action::FieldNext) => {
                 self.focus = if self.focus == last { 0 } else { self.focus + 1 };
@@ -95,7 +107,7 @@ impl<I: Copy + PartialEq> Form<I> {
                         field.touched = true;
                         Outcome::Changed
                     }
-                    Kind::Choice { .. } | Kind::Toggle(_) => Outcome::Stayed,
+                    Kind::Choice { .. } | Kind::Toggle(_) | Kind::Fold(_) => Outcome::Stayed,
                 }
             }
             LayerEvent::Mouse(mouse, Some(Hit::Item(at)))
@@ -119,7 +131,7 @@ impl<I: Copy + PartialEq> Form<I> {
             return Outcome::Stayed;
         }
         match self.fields[at].kind {
-            Kind::Choice { .. } | Kind::Toggle(_) => self.turn(true),
+            Kind::Choice { .. } | Kind::Toggle(_) | Kind::Fold(_) => self.turn(true),
             Kind::Text(_) | Kind::Number { .. } => Outcome::Stayed,
         }
     }
@@ -128,10 +140,16 @@ impl<I: Copy + PartialEq> Form<I> {
         let field = &mut self.fields[self.focus];
         let plain = !key.modifiers.intersects(KeyModifiers::CONTROL | KeyModifiers::ALT);
         match (&mut field.kind, key.code) {
-            (Kind::Choice { .. } | Kind::Toggle(_), KeyCode::Left) => self.turn(false),
-            (Kind::Choice { .. } | Kind::Toggle(_), KeyCode::Right | KeyCode::Char(' ')) => {
-                self.turn(true)
+            // As in a tree: → opens, ← closes.
+            (Kind::Fold(open), KeyCode::Left | KeyCode::Right) => {
+                *open = key.code == KeyCode::Right;
+                Outcome::Stayed
             }
+            (Kind::Choice { .. } | Kind::Toggle(_), KeyCode::Left) => self.turn(false),
+            (
+                Kind::Choice { .. } | Kind::Toggle(_) | Kind::Fold(_),
+                KeyCode::Right | KeyCode::Char(' '),
+            ) => self.turn(true),
             (Kind::Toggle(on), KeyCode::Char(c @ ('y' | 'n'))) if plain => {
                 field.touched = true;
                 *on = c == 'y';
@@ -169,6 +187,10 @@ impl<I: Copy + PartialEq> Form<I> {
         let field = &mut self.fields[self.focus];
         match &mut field.kind {
             Kind::Toggle(on) => *on = !*on,
+            Kind::Fold(open) => {
+                *open = !*open;
+                return Outcome::Stayed;
+            }
             Kind::Choice { options, at } if options.len() > 1 => {
                 let by = if forward { 1 } else { options.len() - 1 };
                 *at = (*at + by) % options.len();
@@ -253,6 +275,27 @@ mod tests {
             assert_eq!(form.handle(&LayerEvent::Action(Action::Back)), Outcome::Leave);
             form.handle(&LayerEvent::Action(Action::FieldNext));
         }
+    }
+
+    #[test]
+    fn a_closed_fold_hides_what_is_behind_it_from_eyes_and_keys() {
+        let mut form = form();
+        form.fields.insert(3, Field::new(9, "More", Kind::Fold(false), ""));
+        assert_eq!(form.shown(), 4);
+        form.handle(&LayerEvent::Action(Action::FieldPrev));
+        assert_eq!(form.focus(), 3, "the fold is the last that is shown");
+        assert_eq!(key(&mut form, KeyCode::Char(' ')), Outcome::Stayed, "no value is another");
+        assert_eq!((form.shown(), form.field(9).value()), (5, "true"));
+        form.handle(&LayerEvent::Action(Action::FieldNext));
+        assert_eq!(form.focus(), 4);
+        form.handle(&LayerEvent::Action(Action::FieldPrev));
+        key(&mut form, KeyCode::Right);
+        assert_eq!(form.shown(), 5, "it is open");
+        key(&mut form, KeyCode::Left);
+        assert_eq!(form.shown(), 4);
+        form.fields[4].problem = Some("bad".into());
+        form.focus_problem();
+        assert_eq!((form.focus(), form.shown()), (4, 5), "a problem is not hidden");
     }
 
     #[test]

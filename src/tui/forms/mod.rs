@@ -1,5 +1,6 @@
 //! Forms: declared as data, with one key handler and one way to draw them.
 
+mod advanced;
 mod draw;
 mod field;
 mod form;

@@ -2,7 +2,7 @@
 
 use ratatui::layout::Rect;
 
-use super::{Choice, Field, Form, Kind, Outcome, TextLine};
+use super::{Choice, Field, Form, Kind, Outcome, TextLine, advanced};
 use crate::{
     config::{self, theme::Slot},
     domain::{
@@ -27,6 +27,8 @@ pub enum Item {
     Start,
     /// See [`VmSpec::restore`].
     Restore,
+    /// Whether the fields are shown that the host fills in well by itself.
+    Advanced,
 }
 
 const NAME: Item = Item::Spec(domain::Field::Name);
@@ -34,6 +36,9 @@ const IMAGE: Item = Item::Spec(domain::Field::Image);
 const VCPUS: Item = Item::Spec(domain::Field::Vcpus);
 const MEMORY: Item = Item::Spec(domain::Field::Memory);
 const DISK: Item = Item::Spec(domain::Field::Disk);
+pub(super) const VMM: Item = Item::Spec(domain::Field::Vmm);
+pub(super) const NETWORK: Item = Item::Spec(domain::Field::Network);
+pub(super) const OVERLAY: Item = Item::Spec(domain::Field::Overlay);
 
 /// What the form begins with.
 #[derive(Default)]
@@ -91,6 +96,7 @@ impl NewVm {
             self.form.field_mut(DISK).placeholder = size;
         }
         self.notes(fleet);
+        advanced::follow(&mut self.form, &fleet.host);
         if self.form.tried {
             self.check(fleet);
         }
@@ -132,7 +138,9 @@ impl NewVm {
             memory: value(MEMORY),
             disk: value(DISK),
             restore: value(Item::Restore) == "true",
-            ..VmDraft::default()
+            vmm: value(VMM),
+            network: value(NETWORK),
+            overlay: value(OVERLAY),
         };
         let spec = draft.validate();
         let mut problems: Vec<(Item, String)> = match &spec {
@@ -317,7 +325,7 @@ fn blank(defaults: &config::NewVm, fleet: &Fleet) -> Form<Item> {
         "What its disk begins with. ← → choose",
     );
     image.placeholder = "there is no image yet".to_owned();
-    Form::new(vec![
+    let fields = [
         Field::new(
             NAME,
             "Name",
@@ -345,7 +353,8 @@ fn blank(defaults: &config::NewVm, fleet: &Fleet) -> Form<Item> {
             Kind::Toggle(false),
             "Start it with `banger --restore`, even if it was off. Space changes it",
         ),
-    ])
+    ];
+    Form::new(fields.into_iter().chain(advanced::fields()).collect())
 }
 
 fn choice(image: &ImageView) -> Choice {
