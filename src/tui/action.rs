@@ -168,6 +168,7 @@ actions! {
     VmStop "vm-stop" "stop" "Stop, politely first" [Machines] ["x"] Confirm true;
     VmKill "vm-kill" "kill" "Stop at once; what the guest has not saved is lost" [Machines] ["K"] Confirm true;
     VmRestart "vm-restart" "restart" "Stop politely, then start" [Machines] ["r"] Confirm true;
+    VmPause "vm-pause" "pause/resume" "Pause: its CPUs stand still; resume if it is paused" [Machines] ["p"] None true;
     VmDelete "vm-delete" "delete" "Delete the machine and its disk" [Machines] ["d"] TypeName true;
     VmRename "vm-rename" "rename" "Give the machine another name" [Machines] ["R"] None true;
     CopySsh "copy-ssh" "copy ssh" "Copy the machine's ssh command" [Machines] ["y"] None true;

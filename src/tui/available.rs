@@ -39,6 +39,7 @@ fn reason(state: &State, action: Action) -> Option<String> {
         | Action::VmStop
         | Action::VmKill
         | Action::VmRestart
+        | Action::VmPause
         | Action::VmDelete => verb(state, action),
         Action::VmDetail | Action::Mark => none_selected(state),
         Action::VmShell | Action::VmConsole | Action::VmRename | Action::CopySsh => {
@@ -123,15 +124,21 @@ pub fn verb_of(vm: &VmView, action: Action) -> Option<String> {
     let word = vm.phase.word();
     match (action, vm.phase) {
         (_, Phase::Creating | Phase::Deleting) => Some(format!("{name} is {word}")),
+        (Action::VmStart, Phase::Paused) => Some(format!("{name} is paused; p lets it go on")),
         (Action::VmStart, Phase::Starting | Phase::Booting | Phase::Running) => {
             Some(format!("{name} is {word} already"))
         }
         (Action::VmStart | Action::VmRestart | Action::VmStop, Phase::Stopping) => {
             Some(format!("{name} is stopping; K stops it at once"))
         }
-        (Action::VmStop | Action::VmKill | Action::VmRestart, Phase::Stopped | Phase::Crashed) => {
-            Some(format!("{name} is off; s starts it"))
+        (
+            Action::VmStop | Action::VmKill | Action::VmRestart | Action::VmPause,
+            Phase::Stopped | Phase::Crashed,
+        ) => Some(format!("{name} is off; s starts it")),
+        (Action::VmPause, Phase::Starting | Phase::Booting) => {
+            Some(format!("{name} is {word}; it can be paused once it runs"))
         }
+        (Action::VmPause, Phase::Stopping) => Some(format!("{name} is stopping")),
         (Action::VmDelete, phase) if phase.is_up() => {
             Some(format!("{name} is {word}; stop it first with x"))
         }
@@ -146,6 +153,9 @@ fn one(state: &State, action: Action) -> Option<String> {
     match action {
         Action::VmShell | Action::VmConsole if !vm.phase.is_up() => {
             Some(format!("{name} is {word}; s starts it"))
+        }
+        Action::VmShell if vm.phase == Phase::Paused => {
+            Some(format!("{name} is paused; p lets it go on"))
         }
         Action::CopySsh if vm.ssh.is_none() => {
             Some(format!("{name} is {word}: there is no address to copy"))

@@ -13,7 +13,7 @@ use super::{
     text::clean,
 };
 use crate::{
-    domain::{CommandBody, NoticeLevel, VmView},
+    domain::{CommandBody, NoticeLevel, Phase, VmView},
     supervisor::ConsoleKind,
 };
 
@@ -27,6 +27,7 @@ pub fn run(action: Action, cx: &mut Cx<'_>) -> bool {
             cx.state.marks.clear();
         }
         Action::VmStop | Action::VmKill | Action::VmRestart => ask(action, cx),
+        Action::VmPause => pause(cx),
         Action::VmDelete => ask_to_delete(cx),
         Action::VmRename => {
             if let Some(vm) = cx.state.targets().first() {
@@ -53,6 +54,20 @@ pub fn run(action: Action, cx: &mut Cx<'_>) -> bool {
         _ => return false,
     }
     true
+}
+
+/// Pauses those that run; if none does, lets the paused go on.
+fn pause(cx: &mut Cx<'_>) {
+    let vms = able(Action::VmPause, cx);
+    let any_runs = vms.iter().any(|vm| vm.phase == Phase::Running);
+    for vm in vms {
+        match (any_runs, vm.phase) {
+            (true, Phase::Running) => drop(cx.command(CommandBody::Pause(vm.id.clone()))),
+            (false, _) => drop(cx.command(CommandBody::Resume(vm.id.clone()))),
+            (true, _) => {}
+        }
+    }
+    cx.state.marks.clear();
 }
 
 /// The targets a verb is possible for.
@@ -120,7 +135,11 @@ fn ask_to_delete(cx: &mut Cx<'_>) {
 #[must_use]
 pub fn ssh_command(vm: &VmView, key: Option<&Path>) -> Option<String> {
     let ssh = vm.ssh.as_ref()?;
-    let host = clean(&ssh.host, 255);
+    // Its name where it has one: that stays right when its address changes.
+    let host = match &vm.dns_name {
+        Some(name) if ssh.port == 22 => clean(name, 255),
+        _ => clean(&ssh.host, 255),
+    };
     let port = if ssh.port == 22 { String::new() } else { format!(" -p {}", ssh.port) };
     let key = key.map_or_else(String::new, |key| format!(" -i {}", quoted(key)));
     Some(format!("ssh{key}{port} root@{host}"))

@@ -66,9 +66,10 @@ impl Theme {
                 | Slot::KeyHint
                 | Slot::StateRunning
                 | Slot::JobBar
+                | Slot::Warning
                 | Slot::ToastWarning
                 | Slot::FieldNote => Modifier::BOLD,
-                Slot::StateBooting | Slot::StateStopping => Modifier::ITALIC,
+                Slot::StateBooting | Slot::StateStopping | Slot::StatePaused => Modifier::ITALIC,
                 Slot::TextDim | Slot::StateStopped | Slot::Border | Slot::MeterFree => {
                     Modifier::DIM
                 }

@@ -29,8 +29,12 @@ pub enum Slot {
     StateStopping,
     /// A VM that is off.
     StateStopped,
+    /// A VM whose CPUs stand still.
+    StatePaused,
     /// A VM that is off without having been asked, and what failed.
     StateCrashed,
+    /// What needs a look, but has not failed.
+    Warning,
     /// The done part of a progress bar.
     JobBar,
     /// The used part of a meter.
@@ -63,7 +67,7 @@ pub enum Slot {
 
 impl Slot {
     /// All slots with their keys in theme files.
-    pub const ALL: [(Self, &'static str); 28] = [
+    pub const ALL: [(Self, &'static str); 30] = [
         (Self::Text, "text"),
         (Self::TextDim, "text.dim"),
         (Self::Title, "title"),
@@ -77,7 +81,9 @@ impl Slot {
         (Self::StateBooting, "state.booting"),
         (Self::StateStopping, "state.stopping"),
         (Self::StateStopped, "state.stopped"),
+        (Self::StatePaused, "state.paused"),
         (Self::StateCrashed, "state.crashed"),
+        (Self::Warning, "warning"),
         (Self::JobBar, "job.bar"),
         (Self::MeterUsed, "meter.used"),
         (Self::MeterFree, "meter.free"),

@@ -75,6 +75,40 @@ fn verbs_act_on_the_marked_that_can() {
 }
 
 #[test]
+fn one_key_pauses_and_lets_go_on_and_says_why_not() {
+    let mut fleet = some();
+    fleet.vms.push(vm(7, "zero", Phase::Paused).into());
+    let mut ui = Ui::new(80, 24, fleet);
+    let id = |ui: &Ui| ui.app.state.selected.clone().expect("one is selected");
+    ui.send_keys("Gp");
+    let zero = id(&ui);
+    assert_eq!(ui.command(), CommandBody::Resume(zero.clone()));
+    for key in ["s", "o"] {
+        ui.send_keys(key);
+        assert!(ui.screen().contains("zero is paused; p lets it go on"), "{}", ui.screen());
+        ui.send_keys("<esc>");
+    }
+    ui.send_keys("kp");
+    let web = id(&ui);
+    assert_eq!(ui.command(), CommandBody::Pause(web.clone()));
+    for (key, why) in [("k", "it can be paused once it runs"), ("k", "is off; s starts it")] {
+        ui.send_keys(key);
+        ui.send_keys("p");
+        assert!(ui.screen().contains(why), "{}", ui.screen());
+        ui.send_keys("<esc>");
+    }
+    assert!(ui.is_quiet());
+    // Of the marked, those that run; only if none does, the paused go on.
+    ui.send_keys("<ctrl-a>p");
+    assert_eq!(ui.command(), CommandBody::Pause(web));
+    assert!(ui.is_quiet() && ui.app.state.marks.is_empty());
+    ui.picture(|fleet| fleet.vms.retain(|vm| vm.phase != Phase::Running));
+    ui.send_keys("<ctrl-a>p");
+    assert_eq!(ui.command(), CommandBody::Resume(zero));
+    assert!(ui.is_quiet());
+}
+
+#[test]
 fn denials_and_a_busy_or_dead_supervisor_are_told() {
     let mut ui = Ui::new(80, 24, some());
     ui.send_keys("js");
@@ -214,4 +248,9 @@ fn the_ssh_command_is_copied() {
     ui.app.state.ssh_key = Some("/home/a b/.key".into());
     ui.send_keys("Gy");
     assert_eq!(ui.copied, ["ssh -i '/home/a b/.key' -p 40001 root@127.0.0.1"]);
+    // By name where there is one, else by address.
+    ui.app.state.ssh_key = None;
+    ui.picture(|fleet| *fleet = super::screens::bridged());
+    ui.send_keys("Gyky");
+    assert_eq!(ui.copied[1..], ["ssh root@web.vm", "ssh root@172.30.4.2"]);
 }

@@ -108,6 +108,22 @@ fn creating_ends_in_the_shell() {
 }
 
 #[test]
+fn a_pane_of_a_paused_machine_says_so() {
+    let mut ui = Ui::new(80, 24, some());
+    let guest = shell(&mut ui);
+    ui.picture(|fleet| {
+        let web = fleet.vms.iter_mut().find(|vm| vm.spec.name.as_str() == "web").unwrap();
+        std::sync::Arc::make_mut(web).phase = Phase::Paused;
+    });
+    assert!(ui.screen().contains("‖ paused: Ctrl-] leaves; p in Machines"), "{}", ui.screen());
+    // What is typed meanwhile is not lost: the guest reads it when it goes on.
+    ui.send_keys("id<enter>");
+    ui.wait_for("the keys", |_| guest.typed() == "id\r");
+    ui.send_keys("<ctrl-]>");
+    assert!(ui.screen().contains("‖ paused: p in Machines"), "{}", ui.screen());
+}
+
+#[test]
 fn a_boot_that_fails_stays_to_be_read() {
     let mut ui = Ui::new(80, 24, some());
     ui.send_keys("jjo");

@@ -1,9 +1,13 @@
 //! What each screen looks like at each size, and what holds at all of them.
 
+use core::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::{
-    domain::{Fleet, JobId, JobState, JobView, Phase, Problem, UnixMs, VmView},
+    domain::{
+        Fill, Fleet, JobId, JobState, JobView, NetworkKind, OverlayKind, Phase, Problem,
+        SshEndpoint, UnixMs, VmView, VmmKind,
+    },
     tui::{
         harness::Ui,
         testing::{fleet, vm},
@@ -40,11 +44,46 @@ pub fn job(id: u64, state: JobState) -> JobView {
     }
 }
 
+/// On a host that has everything: one machine is in trouble, the other fills up.
+pub fn bridged() -> Fleet {
+    let on_bridge = |id: u32, name: &str, phase, last: u8| {
+        let address = Ipv4Addr::new(172, 30, 4, last);
+        let mut vm = vm(id, name, phase);
+        vm.vmm = Some(VmmKind::Firecracker);
+        vm.overlay = OverlayKind::DmSnapshot;
+        vm.network = Some(NetworkKind::Tap);
+        vm.address = Some(address);
+        vm.ssh = Some(SshEndpoint { host: address.to_string(), port: 22 });
+        vm
+    };
+    let mut db = on_bridge(2, "db", Phase::Paused, 2);
+    let fill = |used: u64| Some(Fill { used, total: 1 << 30, overflowed: false });
+    db.fill = fill(900 << 20);
+    db.problem = Some(Problem::new(
+        "db is paused",
+        "the host's disk is full",
+        "make room below /home, then p lets it go on",
+    ));
+    let mut web = on_bridge(1, "web", Phase::Running, 3);
+    web.fill = fill(130 << 20);
+    web.dns_name = Some("web.vm".to_owned());
+    web.spec.wishes.vmm = Some(VmmKind::Firecracker);
+    let mut fleet = fleet(vec![db, web]);
+    fleet.host.vmm = Some(VmmKind::Firecracker);
+    fleet.host.vmm_reason = String::new();
+    fleet.host.network = Some(NetworkKind::Tap);
+    fleet.host.overlay = Some(OverlayKind::DmSnapshot);
+    fleet
+}
+
 macro_rules! look {
     ($name:ident, $columns:literal x $rows:literal, $keys:literal) => {
+        look!($name, some(), $columns x $rows, $keys);
+    };
+    ($name:ident, $fleet:expr, $columns:literal x $rows:literal, $keys:literal) => {
         #[test]
         fn $name() {
-            let mut ui = Ui::new($columns, $rows, some());
+            let mut ui = Ui::new($columns, $rows, $fleet);
             ui.send_keys($keys);
             insta::assert_snapshot!(ui.screen());
         }
@@ -62,6 +101,9 @@ look!(too_small_10x3, 10 x 3, "");
 look!(stop_80x24, 80 x 24, "Gx");
 look!(delete_80x24, 80 x 24, "jd");
 look!(rename_80x24, 80 x 24, "jR");
+look!(machines_80x24_bridged, bridged(), 80 x 24, "");
+look!(machines_80x24_bridged_detail, bridged(), 80 x 24, "<enter>");
+look!(machines_200x50_bridged, bridged(), 200 x 50, "G");
 look!(panes_empty_80x24, 80 x 24, "2");
 
 #[test]

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     config::theme::Slot,
-    domain::{ByteSize, Phase, VmView},
+    domain::{ByteSize, NetworkKind, Phase, VmView},
     term::Size,
     tui::{
         action::Action,
@@ -46,6 +46,9 @@ struct Line {
     /// A bar from one column to another, as shares of the whole.
     bar: Option<(f64, f64)>,
 }
+
+/// Per cent of a snapshot's room from which on it is worth a look.
+const FILL_WARNING: u128 = 80;
 
 /// The column where values begin.
 const VALUE: u16 = 11;
@@ -125,7 +128,8 @@ fn overview(vm: &VmView, columns: usize, cx: &Draw<'_>) -> Vec<Line> {
     let state = format!("{} {} for {since}", glyph(vm.phase, now), vm.phase.word());
     add("State", &state, phase_slot(vm.phase));
     if let Some(problem) = &vm.problem {
-        add("Problem", &format!("{}: {}", problem.what, problem.why), Slot::StateCrashed);
+        let slot = if vm.phase.is_up() { Slot::Warning } else { Slot::StateCrashed };
+        add("Problem", &format!("{}: {}", problem.what, problem.why), slot);
         add("", &problem.hint, Slot::Text);
     }
     if let Some(exit) = &vm.last_exit
@@ -138,6 +142,7 @@ fn overview(vm: &VmView, columns: usize, cx: &Draw<'_>) -> Vec<Line> {
     let next = match vm.phase {
         Phase::Stopped | Phase::Crashed => "s starts it",
         Phase::Running => "o opens a shell, c the console",
+        Phase::Paused => "p lets it go on",
         _ => "c opens the console",
     };
     add("Next", next, Slot::TextDim);
@@ -152,14 +157,49 @@ fn overview(vm: &VmView, columns: usize, cx: &Draw<'_>) -> Vec<Line> {
     let size =
         spec.disk_mib.map_or("the image's size".to_owned(), |mib| ByteSize(mib << 20).to_string());
     let used = vm.disk_used.map_or(String::new(), |b| format!(", {} used", ByteSize(b)));
-    add("Disk", &format!("{size}{used} ({})", vm.overlay.label()), Slot::Text);
-    if let Some(vmm) = vm.vmm {
-        add("Runs on", vmm.label(), Slot::Text);
+    add("Disk", &format!("{size}{used}"), Slot::Text);
+    let (text, slot) = overlay(vm);
+    add("Overlay", &text, slot);
+    let asked = |is: bool| if is { ", as asked" } else { "" };
+    if let Some(vmm) = vm.vmm.or(spec.wishes.vmm) {
+        let text = format!("{}{}", vmm.label(), asked(spec.wishes.vmm == Some(vmm)));
+        add("Runs on", &text, Slot::Text);
+    }
+    if let Some(kind) = vm.network.or(spec.wishes.network) {
+        let asked = asked(spec.wishes.network == Some(kind));
+        add("Network", &format!("{}{asked}", network(kind, vm)), Slot::Text);
     }
     add("At login", if spec.restore { "always started" } else { "as it was" }, Slot::Text);
     add("Made", &format!("{} ago", age(now.wall.since(vm.created))), Slot::Text);
     boot_lines(vm, style(Slot::TextDim), &mut lines);
     lines
+}
+
+/// How the disk shares its image's data, and how full what is its own is.
+fn overlay(vm: &VmView) -> (String, Slot) {
+    let label = vm.overlay.label();
+    let Some(fill) = vm.fill else { return (label.to_owned(), Slot::Text) };
+    let total = ByteSize(fill.total);
+    if fill.overflowed {
+        return (format!("{label} of {total} overflowed"), Slot::StateCrashed);
+    }
+    let percent = u128::from(fill.used) * 100 / u128::from(fill.total.max(1));
+    let slot = if percent < FILL_WARNING { Slot::Text } else { Slot::Warning };
+    (format!("{label} {percent} % of {total}"), slot)
+}
+
+/// How it reaches the world, and how the host reaches it.
+fn network(kind: NetworkKind, vm: &VmView) -> String {
+    match (kind, vm.address, &vm.ssh) {
+        (NetworkKind::Tap, Some(address), _) => {
+            let name = vm.dns_name.as_deref().unwrap_or("no name; the host's checks (5) say why");
+            format!("{}, {address}, {name}", kind.label())
+        }
+        (NetworkKind::User, _, Some(ssh)) => {
+            format!("{}, {}:{} leads to its SSH", kind.label(), ssh.host, ssh.port)
+        }
+        _ => kind.label().to_owned(),
+    }
 }
 
 /// The waterfall of the last boot: what each part took, and where in the whole it lies.

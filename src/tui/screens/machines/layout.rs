@@ -64,7 +64,7 @@ pub enum Column {
     State,
     /// The name; takes what is left.
     Name,
-    /// Where SSH answers.
+    /// Where it is reached.
     Address,
     /// The image.
     Image,
@@ -101,7 +101,7 @@ impl Column {
             Self::Mark => "",
             Self::State => "State",
             Self::Name => "Name",
-            Self::Address => "SSH",
+            Self::Address => "Address",
             Self::Image => "Image",
             Self::Vcpus => "vCPU",
             Self::Memory => "Memory",

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     config::theme::Slot,
-    domain::{BundleView, ByteSize, Phase, VmView},
+    domain::{BundleView, ByteSize, HostView, NetworkKind, Phase, VmView},
     tui::{
         layers::{Draw, Hit},
         state::{Now, Sort},
@@ -35,12 +35,19 @@ pub fn glyph(phase: Phase, now: Now) -> &'static str {
 pub const fn phase_slot(phase: Phase) -> Slot {
     match phase {
         Phase::Running => Slot::StateRunning,
-        Phase::Paused => Slot::StateStopping,
+        Phase::Paused => Slot::StatePaused,
         Phase::Stopped => Slot::StateStopped,
         Phase::Crashed => Slot::StateCrashed,
         Phase::Creating | Phase::Starting | Phase::Booting => Slot::StateBooting,
         Phase::Stopping | Phase::Deleting => Slot::StateStopping,
     }
+}
+
+/// Where a machine is reached: its name, its address, or the port that leads to its SSH.
+fn reached(vm: &VmView) -> String {
+    let named = vm.dns_name.clone().or_else(|| vm.address.map(|address| address.to_string()));
+    let forwarded = || vm.ssh.as_ref().map(|ssh| format!("{}:{}", ssh.host, ssh.port));
+    named.or_else(forwarded).unwrap_or_default()
 }
 
 /// Capacity of the host, and what runs machines on it.
@@ -92,25 +99,36 @@ pub fn header(area: Rect, cx: &mut Draw<'_>) {
         put(cx.buf, row.x, row.y, &line, cx.theme.style(Slot::StateCrashed), row.width);
         return;
     }
-    let mut words = Vec::new();
-    if let Some(vmm) = host.vmm {
-        let why = if host.vmm_reason.is_empty() {
-            String::new()
-        } else {
-            format!(" ({})", host.vmm_reason)
-        };
-        words.push(format!("{}{why}", vmm.label()));
-    }
-    if let Some(overlay) = host.overlay {
-        words.push(format!("disks: {}", overlay.label()));
-    }
     let jobs = match state.running_jobs() {
         0 => String::new(),
         1 => "1 job running".to_owned(),
         n => format!("{n} jobs running"),
     };
     let right = put_right(cx.buf, row, &jobs, cx.theme.style(Slot::StateBooting));
-    put(cx.buf, row.x, row.y, &words.join(" · "), dim, (right - row.x).saturating_sub(1));
+    let room = (right - row.x).saturating_sub(1);
+    put(cx.buf, row.x, row.y, &choices(host, usize::from(room)), dim, room);
+}
+
+/// What the host runs machines with, and as many of the reasons as there is room for.
+fn choices(host: &HostView, room: usize) -> String {
+    let network = host.network.map(|kind| match kind {
+        NetworkKind::Tap => "network: bridge",
+        NetworkKind::User => "network: user",
+    });
+    let known = [
+        host.vmm.map(|kind| (kind.label().to_owned(), &host.vmm_reason)),
+        network.map(|text| (text.to_owned(), &host.network_reason)),
+        host.overlay.map(|kind| (format!("disks: {}", kind.label()), &host.overlay_reason)),
+    ];
+    let known: Vec<_> = known.into_iter().flatten().collect();
+    let with = |reasons: usize| {
+        let words = known.iter().enumerate().map(|(n, (text, why))| {
+            if n < reasons && !why.is_empty() { format!("{text} ({why})") } else { text.clone() }
+        });
+        words.collect::<Vec<_>>().join(" · ")
+    };
+    let fits = (1..=known.len()).rev().map(with).find(|text| width(text) <= room);
+    fits.unwrap_or_else(|| with(0))
 }
 
 impl Machines {
@@ -209,10 +227,7 @@ impl Machines {
                 style(phase_slot(vm.phase)),
             ),
             Column::Name => (vm.spec.name.to_string(), style(Slot::Text)),
-            Column::Address => (
-                vm.ssh.as_ref().map(|ssh| format!("{}:{}", ssh.host, ssh.port)).unwrap_or_default(),
-                style(Slot::TextDim),
-            ),
+            Column::Address => (reached(vm), style(Slot::TextDim)),
             Column::Image => (vm.spec.image.clone(), style(Slot::Text)),
             Column::Vcpus => (vm.spec.vcpus.to_string(), style(Slot::Text)),
             Column::Memory => (ByteSize(vm.spec.memory_mib << 20).to_string(), style(Slot::Text)),

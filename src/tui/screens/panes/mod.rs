@@ -371,7 +371,13 @@ impl PanesScreen {
     /// What the lower border says.
     fn note(&self, typing: bool, escape: &str, state: &State) -> (String, Slot) {
         let entry = state.panes.current();
+        let vm = entry.and_then(|entry| state.vm(&entry.vm));
         match entry {
+            // It would seem to hang.
+            Some(entry) if entry.is_alive() && vm.is_some_and(|vm| vm.phase == Phase::Paused) => {
+                let leaves = if typing { format!("{escape} leaves; ") } else { String::new() };
+                (format!("‖ paused: {leaves}p in Machines lets it go on"), Slot::StatePaused)
+            }
             _ if typing => (format!("{escape} leaves · twice sends it"), Slot::KeyHint),
             Some(entry) if !entry.is_alive() => {
                 ("r connects again · w closes".to_owned(), Slot::KeyHint)
