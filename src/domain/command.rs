@@ -30,6 +30,11 @@ pub enum CommandBody {
     Delete(VmId),
     /// Make or complete the runtime directory.
     Bootstrap,
+    /// Look closely at the host, for [`super::Fleet::report`]. Takes some hundred milliseconds;
+    /// its job goes off the list by itself.
+    LookAtHost,
+    /// Remove what the report lists as left over: just that, after another look at each.
+    CleanHost,
     /// Bring the host in line with what is wanted: clear up dead VMs, start what should run.
     Restore,
     /// End a job that can be cancelled.

@@ -6,8 +6,8 @@ use std::{path::PathBuf, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BootTimes, ExitRecord, Fill, JobId, JobView, NetworkKind, OverlayKind, Phase, Problem,
-    SshEndpoint, UnixMs, VmId, VmSpec, VmmKind, Wanted,
+    BootTimes, ExitRecord, Fill, HostReport, JobId, JobView, NetworkKind, OverlayKind, Phase,
+    Problem, SshEndpoint, UnixMs, VmId, VmSpec, VmmKind, Wanted,
 };
 
 /// A picture of everything at one moment; the latest wins.
@@ -25,6 +25,8 @@ pub struct Fleet {
     pub jobs: Vec<JobView>,
     /// The machine banger runs on.
     pub host: HostView,
+    /// What the last [`super::CommandBody::LookAtHost`] found.
+    pub report: Option<Arc<HostReport>>,
 }
 
 /// A VM as shown.

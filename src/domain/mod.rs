@@ -15,6 +15,7 @@ mod net;
 mod paths;
 mod phase;
 mod problem;
+mod report;
 mod size;
 mod spec;
 mod stop;
@@ -36,6 +37,7 @@ pub use net::{BRIDGE_PREFIX, NetworkKind, Subnet, TAP_PREFIX, Tag, mac, tap_name
 pub use paths::{Layout, SOCKET_PATH_MAX, VmPaths};
 pub use phase::{Phase, Wanted};
 pub use problem::{FieldProblem, Problem};
+pub use report::{CheckLevel, CheckView, HostReport, MadeState, MadeView, OrphanView};
 pub use size::{ByteSize, parse_mib};
 pub use spec::{Field, OverlayKind, VmDraft, VmSpec, VmmKind, Wishes};
 pub use stop::{Method, Rung, StopLadder};

@@ -72,5 +72,6 @@ pub fn fleet(vms: Vec<VmView>) -> Fleet {
             disk_total: 100 << 30,
             disk_available: 60 << 30,
         },
+        report: None,
     }
 }

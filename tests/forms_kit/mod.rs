@@ -91,6 +91,7 @@ pub fn fleet() -> Fleet {
             disk_total: 0,
             disk_available: 0,
         },
+        report: None,
     }
 }
 

@@ -18,7 +18,7 @@ pub(super) const START_STEPS: [&str; 5] = ["monitor", "vmm", "kernel", "init", "
 const STOP_STEPS: [&str; 2] = ["stop", "clean up"];
 const DELETE_STEPS: [&str; 3] = ["clean up", "files", "record"];
 
-fn denied(problem: Problem) -> Admission {
+pub(super) fn denied(problem: Problem) -> Admission {
     Admission::Denied(Denied(problem))
 }
 
@@ -41,6 +41,8 @@ impl Core {
             CommandBody::Resume(vm) => self.stand_still(&vm, false, body),
             CommandBody::Rename(vm, name) => self.rename(&vm, name, body),
             CommandBody::Bootstrap => self.start_bootstrap(body),
+            CommandBody::LookAtHost => self.look_at_host(body),
+            CommandBody::CleanHost => self.clean_host(body),
             CommandBody::Restore => self.start_restore(body),
             CommandBody::CancelJob(job) => self.cancel(job),
             CommandBody::RetryJob(job) => self.retry(job, fresh),

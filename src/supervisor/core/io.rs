@@ -1,9 +1,12 @@
 //! What goes into the core and what comes out of it: data, all of it.
 
+use std::sync::Arc;
+
 use crate::{
     domain::{
-        Admission, BundleView, CommandBody, ExitRecord, HostView, ImageView, JobId, MonitorStatus,
-        Notice, OverlayKind, Problem, StepView, StopLadder, VmId, VmSpec,
+        Admission, BundleView, CommandBody, ExitRecord, HostReport, HostView, ImageView, JobId,
+        MonitorStatus, Notice, OrphanView, OverlayKind, Problem, StepView, StopLadder, VmId,
+        VmSpec,
     },
     store::{Change, VmRow},
 };
@@ -81,7 +84,10 @@ pub enum Input {
     Images(Vec<ImageView>),
     /// How much a VM's disk takes on the host, in bytes.
     DiskUsed(Vec<(VmId, u64)>),
-    /// How far the bootstrap is: all its steps, and new lines of its log.
+    /// What a close look at the host found.
+    HostReport(Arc<HostReport>),
+    /// How far the bootstrap, or the cleaning of the host, is: all its steps, and new lines of its
+    /// log.
     JobProgress {
         /// The job.
         job: JobId,
@@ -185,6 +191,22 @@ pub enum Effect {
         /// The job.
         job: JobId,
     },
+    /// Look closely at the host: [`Input::HostReport`] comes before the end.
+    LookAtHost {
+        /// Comes back when it is done.
+        token: Token,
+    },
+    /// Remove these, each after another look at it and under the locks that keep it from being
+    /// needed again; with [`Input::JobProgress`] on the way and [`Input::HostReport`] before the
+    /// end. All are tried; the problem names those that are still there.
+    CleanHost {
+        /// Comes back when it is done.
+        token: Token,
+        /// The job its progress belongs to.
+        job: JobId,
+        /// What the user was shown.
+        orphans: Vec<OrphanView>,
+    },
     /// Give [`Input::Timer`] after this time.
     ArmTimer {
         /// Comes back.
@@ -220,7 +242,9 @@ impl Effect {
             | Self::KillMonitor { token, .. }
             | Self::CleanUp { token, .. }
             | Self::DeleteFiles { token, .. }
-            | Self::RunBootstrap { token, .. } => Some(*token),
+            | Self::RunBootstrap { token, .. }
+            | Self::LookAtHost { token }
+            | Self::CleanHost { token, .. } => Some(*token),
             Self::CancelBootstrap { .. }
             | Self::ArmTimer { .. }
             | Self::Reply { .. }

@@ -24,6 +24,7 @@
 //! 6. Every command gets exactly one [`Effect::Reply`]; see [`super::admit`].
 
 mod command;
+mod hosts;
 mod io;
 mod jobs;
 mod restore;
@@ -48,8 +49,8 @@ use restore::Restore;
 use vm::Vm;
 
 use crate::domain::{
-    CommandBody, Fleet, HostView, ImageView, JobId, JobState, Notice, NoticeLevel, Problem, UnixMs,
-    VmId, VmView,
+    CommandBody, Fleet, HostReport, HostView, ImageView, JobId, JobState, Notice, NoticeLevel,
+    Problem, UnixMs, VmId, VmView,
 };
 
 pub use io::{CommandId, Effect, Found, Input, Token};
@@ -87,6 +88,10 @@ enum Owner {
     Still(VmId, JobId, bool),
     /// The bootstrap.
     Bootstrap(JobId),
+    /// A look at the host.
+    Look(JobId),
+    /// The cleaning of the host.
+    Clean(JobId),
 }
 
 /// The state of a supervisor.
@@ -105,6 +110,9 @@ pub struct Core {
     report: Option<RestoreReport>,
     bootstrap: Option<JobId>,
     host: HostView,
+    host_report: Option<Arc<HostReport>>,
+    looking: Option<JobId>,
+    cleaning: Option<JobId>,
     images: Option<Vec<ImageView>>,
     tokens: BTreeMap<Token, Owner>,
     last_token: u64,
@@ -129,6 +137,9 @@ impl Core {
             report: None,
             bootstrap: None,
             host: HostView::default(),
+            host_report: None,
+            looking: None,
+            cleaning: None,
             images: None,
             tokens: BTreeMap::new(),
             last_token: 0,
@@ -178,6 +189,10 @@ impl Core {
                     }
                 }
             }
+            Input::HostReport(report) => {
+                self.dirty = true;
+                self.host_report = Some(report);
+            }
             Input::JobProgress { job, steps, log } => self.jobs.progress(job, steps, log),
         }
         self.finish_step()
@@ -216,6 +231,7 @@ impl Core {
             images,
             jobs: self.jobs.views(),
             host: self.host.clone(),
+            report: self.host_report.clone(),
         }
     }
 

@@ -4,7 +4,7 @@ use proptest::prelude::{Just, Strategy, any, prop_oneof};
 
 use super::{
     restore::is_due,
-    world::{World, id, row, spec},
+    world::{World, id, orphan, row, spec},
 };
 use crate::domain::{Admission, CommandBody, ExitReason, JobId, Phase, Wanted};
 
@@ -20,6 +20,8 @@ enum Op {
     Delete(u32),
     Rename(u32, u8),
     Restore,
+    /// The user looks at the host, or has it cleaned.
+    Host(bool),
     Cancel(u64),
     Retry(u64),
     Dismiss(u64),
@@ -56,6 +58,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => vm.clone().prop_map(Op::Delete),
         1 => (vm.clone(), 0..4_u8).prop_map(|(vm, n)| Op::Rename(vm, n)),
         1 => Just(Op::Restore),
+        1 => any::<bool>().prop_map(Op::Host),
         1 => job.clone().prop_map(Op::Cancel),
         1 => job.clone().prop_map(Op::Retry),
         1 => job.prop_map(Op::Dismiss),
@@ -90,6 +93,8 @@ fn happen(world: &mut World, op: &Op) {
             world.ask(CommandBody::Rename(id(*vm), name));
         }
         Op::Restore => drop(world.ask(CommandBody::Restore)),
+        Op::Host(true) => drop(world.ask(CommandBody::LookAtHost)),
+        Op::Host(false) => drop(world.ask(CommandBody::CleanHost)),
         Op::Cancel(job) => drop(world.ask(CommandBody::CancelJob(JobId(*job)))),
         Op::Retry(job) => drop(world.ask(CommandBody::RetryJob(JobId(*job)))),
         Op::Dismiss(job) => drop(world.ask(CommandBody::DismissJob(JobId(*job)))),
@@ -122,7 +127,9 @@ fn happen(world: &mut World, op: &Op) {
 }
 
 fn world() -> World {
-    World::new(vec![row(1, "web"), row(2, "db"), row(3, "ci")])
+    let mut world = World::new(vec![row(1, "web"), row(2, "db"), row(3, "ci")]);
+    world.orphans.push(orphan("TAP bgt-00000009"));
+    world
 }
 
 /// All that must hold once everything has come to its end.

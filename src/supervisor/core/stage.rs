@@ -59,6 +59,8 @@ impl Core {
                 }
                 Err(problem) => self.jobs_failed(&id, &[job], &problem),
             },
+            Some(Owner::Look(job)) => self.looked_at_host(job, result),
+            Some(Owner::Clean(job)) => self.cleaned_host(job, result),
             Some(Owner::Bootstrap(job)) => {
                 self.bootstrap = None;
                 match result {

@@ -2,7 +2,7 @@
 
 use super::{
     Before, Effect, Input, Outcome,
-    world::{World, id, row, spec},
+    world::{World, id, orphan, row, spec},
 };
 use crate::domain::{
     Admission, CommandBody, ExitReason, ExitRecord, JobState, Phase, StepState, UnixMs, Wanted,
@@ -335,4 +335,54 @@ fn what_another_banger_removed_is_gone_here() {
     let names: Vec<&str> = fleet.vms.iter().map(|vm| vm.spec.name.as_str()).collect();
     assert_eq!(names, ["new", "www"]);
     assert!(matches!(state(&mut world, job), JobState::Failed { .. }));
+}
+
+#[test]
+fn a_look_at_the_host_leaves_a_report_and_no_job() {
+    let mut world = one();
+    world.orphans.push(orphan("TAP bgt-00000009"));
+    let first = world.queued(CommandBody::LookAtHost);
+    assert_eq!(state(&mut world, first), JobState::Running);
+    assert!(matches!(world.ask(CommandBody::LookAtHost), Admission::Ignored(_)));
+    world.settle();
+    let fleet = world.core.fleet();
+    assert_eq!(fleet.report.expect("a report").orphans, world.orphans);
+    assert!(fleet.jobs.is_empty(), "{:?}", fleet.jobs);
+
+    let failing = world.queued(CommandBody::LookAtHost);
+    world.run(0, false);
+    assert!(matches!(state(&mut world, failing), JobState::Failed { .. }));
+    assert!(world.core.fleet().report.is_some(), "the old report is better than none");
+}
+
+#[test]
+fn only_what_was_shown_is_cleaned() {
+    let mut world = one();
+    let denied = world.ask(CommandBody::CleanHost);
+    assert!(matches!(&denied, Admission::Denied(d) if d.0.why.contains("looked")), "{denied:?}");
+    world.queued(CommandBody::LookAtHost);
+    world.settle();
+    assert!(matches!(world.ask(CommandBody::CleanHost), Admission::Ignored(_)), "all is clean");
+
+    world.orphans.push(orphan("TAP bgt-00000009"));
+    world.queued(CommandBody::LookAtHost);
+    world.settle();
+    // It turns up after the user looked.
+    world.orphans.push(orphan("bridge bgr-000001"));
+    let job = world.queued(CommandBody::CleanHost);
+    assert!(matches!(world.ask(CommandBody::CleanHost), Admission::Ignored(_)));
+    let steps = world.core.fleet().jobs[0].steps.clone();
+    assert_eq!(steps.len(), 1, "{steps:?}");
+    world.settle();
+    assert_eq!(state(&mut world, job), JobState::Done);
+    let left = world.core.fleet().report.expect("a report").orphans.clone();
+    assert_eq!(left, [orphan("bridge bgr-000001")]);
+
+    let job = world.queued(CommandBody::CleanHost);
+    world.run(0, false);
+    assert!(matches!(state(&mut world, job), JobState::Failed { .. }));
+    assert_eq!(world.core.fleet().report.expect("a report").orphans.len(), 1);
+    world.queued(CommandBody::RetryJob(job));
+    world.settle();
+    assert!(world.core.fleet().report.expect("a report").orphans.is_empty());
 }

@@ -1,14 +1,17 @@
 //! A world for tests: a store, monitors and time, as simple as can be, and checks of what the
 //! core asks of it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use super::{CommandId, Core, Effect, Found, Input, Policy, Token};
 use crate::{
     domain::{
-        Admission, BootTimes, CommandBody, ExitReason, ExitRecord, JobId, Method, MonitorPhase,
-        MonitorStatus, NetworkKind, Notice, OverlayKind, Phase, Problem, UnixMs, VmId, VmSpec,
-        VmmKind, Wanted, Wishes,
+        Admission, BootTimes, CommandBody, ExitReason, ExitRecord, HostReport, JobId, Method,
+        MonitorPhase, MonitorStatus, NetworkKind, Notice, OrphanView, OverlayKind, Phase, Problem,
+        UnixMs, VmId, VmSpec, VmmKind, Wanted, Wishes,
     },
     store::{Change, VmRow, VmState},
 };
@@ -38,6 +41,8 @@ pub struct World {
     pub asked: u64,
     /// VMs whose guest powered off, so that they are not wanted any more.
     pub overruled: BTreeSet<VmId>,
+    /// What lies about on the host.
+    pub orphans: Vec<OrphanView>,
     /// The next monitors that are started are like this.
     pub stubborn: bool,
     pub hung: bool,
@@ -66,6 +71,12 @@ pub fn row(n: u32, name: &str) -> VmRow {
     row
 }
 
+/// Something that lies about on the host.
+pub fn orphan(what: &str) -> OrphanView {
+    let (whose, command) = ("a VM that is gone".to_owned(), format!("remove {what}"));
+    OrphanView { what: what.to_owned(), whose, command }
+}
+
 pub fn problem() -> Problem {
     Problem::new("it failed", "the world is like that", "try again")
 }
@@ -85,6 +96,7 @@ impl World {
             notices: Vec::new(),
             asked: 0,
             overruled: BTreeSet::new(),
+            orphans: Vec::new(),
             stubborn: false,
             hung: false,
         };
@@ -164,6 +176,8 @@ impl World {
             | Effect::CleanUp { .. }
             | Effect::RunBootstrap { .. }
             | Effect::CancelBootstrap { .. }
+            | Effect::LookAtHost { .. }
+            | Effect::CleanHost { .. }
             | Effect::ArmTimer { .. }
             | Effect::Reply { .. }
             | Effect::Notice(_)
@@ -252,8 +266,33 @@ impl World {
             Effect::CreateDisk { token, .. } | Effect::RunBootstrap { token, .. } => {
                 (token, outcome)
             }
+            Effect::LookAtHost { token } => {
+                if well {
+                    self.reports();
+                }
+                (token, outcome)
+            }
+            Effect::CleanHost { token, orphans, .. } => {
+                if well {
+                    self.orphans.retain(|left| !orphans.contains(left));
+                }
+                self.reports();
+                (token, outcome)
+            }
             other => panic!("not pending: {other:?}"),
         }
+    }
+
+    /// A look at the host as it is.
+    fn reports(&mut self) {
+        let report = HostReport {
+            at: self.now,
+            checks: Vec::new(),
+            made: Vec::new(),
+            orphans: self.orphans.clone(),
+            calls: Vec::new(),
+        };
+        self.give(Input::HostReport(Arc::new(report)));
     }
 
     fn apply(&mut self, change: Change) -> Result<(), Problem> {

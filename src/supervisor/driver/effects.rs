@@ -220,7 +220,7 @@ impl Effects {
         files::lock_for_change(&self.options.layout, vm).map(Some)
     }
 
-    fn block(
+    pub(super) fn block(
         &self,
         token: Token,
         work: impl FnOnce(&Self) -> Result<(), Problem> + Send + 'static,

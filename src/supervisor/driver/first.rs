@@ -45,6 +45,7 @@ impl FirstPicture {
             | Input::EffectDone { .. }
             | Input::Timer { .. }
             | Input::Images(_)
+            | Input::HostReport(_)
             | Input::JobProgress { .. } => return,
         };
         self.missing.remove(&part);

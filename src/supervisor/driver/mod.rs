@@ -9,6 +9,7 @@ mod database;
 mod effects;
 mod files;
 mod first;
+mod hosts;
 mod look;
 mod monitors;
 
@@ -229,6 +230,10 @@ impl Driver {
             Effect::CleanUp { token, vm, lost } => self.effects.clean_up(token, vm, lost),
             Effect::DeleteFiles { token, vm } => self.effects.delete(token, vm),
             Effect::RunBootstrap { token, job } => self.effects.run_bootstrap(token, job),
+            Effect::LookAtHost { token } => self.effects.look_at_host(token),
+            Effect::CleanHost { token, job, orphans } => {
+                self.effects.clean_host(token, job, orphans);
+            }
             Effect::CancelBootstrap { job } => self.effects.cancel_bootstrap(Some(job)),
             Effect::ArmTimer { vm, epoch, after_ms } => self.effects.arm(vm, epoch, after_ms),
             Effect::Reply { command, admission } => {

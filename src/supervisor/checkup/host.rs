@@ -2,10 +2,9 @@
 
 use std::{env, ffi::OsString, os::unix::fs::PermissionsExt, path::PathBuf};
 
-use super::Check;
+use super::Subject;
 use crate::{
-    config::Config,
-    domain::{ByteSize, Layout, OverlayKind, Problem, VmmKind},
+    domain::{ByteSize, CheckView, Layout, OverlayKind, Problem, VmmKind},
     host::{
         disk,
         facts::{self, KvmState},
@@ -17,22 +16,22 @@ const SPACE_LEAST: u64 = 64 << 20;
 /// Below this much it is worth a word: the room of a `debian` disk.
 const SPACE_WARN: u64 = 1 << 30;
 
-pub(super) fn vmm(config: &Config) -> Check {
+pub(super) fn vmm(subject: &Subject) -> CheckView {
     const ID: &str = "vmm";
     let kvm = facts::kvm(None);
     let needs = "load the module (modprobe kvm-intel or kvm-amd), switch virtualization on in the \
                  firmware, or in the hypervisor if this is a VM (nested virtualization)";
-    match (config.vmm, kvm) {
+    match (subject.vmm, kvm) {
         (None, KvmState::Usable) => {
-            Check::ok(ID, format!("{} runs VMs", VmmKind::QemuKvm.label()), "KVM can be used")
+            CheckView::ok(ID, format!("{} runs VMs", VmmKind::QemuKvm.label()), "KVM can be used")
         }
-        (None, KvmState::Unusable { reason }) => Check::warning(
+        (None, KvmState::Unusable { reason }) => CheckView::warning(
             ID,
             format!("{} runs VMs, many times slower than KVM", VmmKind::QemuTcg.label()),
             reason,
             needs,
         ),
-        (Some(VmmKind::QemuKvm), KvmState::Unusable { reason }) => Check::warning(
+        (Some(VmmKind::QemuKvm), KvmState::Unusable { reason }) => CheckView::warning(
             ID,
             format!("{} runs VMs, as the settings insist", VmmKind::QemuKvm.label()),
             format!("it may not work: {reason}"),
@@ -44,18 +43,18 @@ pub(super) fn vmm(config: &Config) -> Check {
                 KvmState::Unusable { reason } => reason,
             };
             let what = format!("{} runs VMs, as the settings say", kind.label());
-            Check::ok(ID, what, kvm)
+            CheckView::ok(ID, what, kvm)
         }
     }
 }
 
-pub(super) fn qemu(path: &str) -> Check {
+pub(super) fn qemu(path: &str) -> CheckView {
     const ID: &str = "qemu";
     let name = format!("qemu-system-{}", env::consts::ARCH);
     let package =
         if env::consts::ARCH == "aarch64" { "qemu-system-arm" } else { "qemu-system-x86" };
     let Some(program) = find(&name, path) else {
-        return Check::failed(
+        return CheckView::failed(
             ID,
             Problem::new(
                 "there is no QEMU",
@@ -65,8 +64,8 @@ pub(super) fn qemu(path: &str) -> Check {
         );
     };
     match facts::qemu_version(&program) {
-        Ok(version) => Check::ok(ID, format!("{} is version {version}", program.display()), ""),
-        Err(e) => Check::failed(
+        Ok(version) => CheckView::ok(ID, format!("{} is version {version}", program.display()), ""),
+        Err(e) => CheckView::failed(
             ID,
             Problem::new(
                 format!("{} cannot be used", program.display()),
@@ -77,26 +76,28 @@ pub(super) fn qemu(path: &str) -> Check {
     }
 }
 
-pub(super) fn space(layout: &Layout) -> Option<Check> {
+pub(super) fn space(layout: &Layout) -> Option<CheckView> {
     const ID: &str = "space";
     // If it is not there, the check of the directories says so.
     let free = disk::free_space(&layout.state).ok()?;
     let what = format!("{} free for {}", ByteSize(free), layout.state.display());
     let fix = "remove VMs that are not needed, or set BANGER_STATE_DIR to a larger disk";
     Some(if free < SPACE_LEAST {
-        Check::failed("space", Problem::new(what, "new disks do not fit", fix))
+        CheckView::failed("space", Problem::new(what, "new disks do not fit", fix))
     } else if free < SPACE_WARN {
-        Check::warning(ID, what, "a VM that fills its disk may not find the room", fix)
+        CheckView::warning(ID, what, "a VM that fills its disk may not find the room", fix)
     } else {
-        Check::ok(ID, what, "")
+        CheckView::ok(ID, what, "")
     })
 }
 
-pub(super) fn overlay(layout: &Layout) -> Option<Check> {
+pub(super) fn overlay(layout: &Layout) -> Option<CheckView> {
     const ID: &str = "overlay";
     Some(match disk::overlay_kind(&layout.state).ok()? {
-        OverlayKind::Reflink => Check::ok(ID, "new disks share their image's data (reflink)", ""),
-        kind => Check::ok(
+        OverlayKind::Reflink => {
+            CheckView::ok(ID, "new disks share their image's data (reflink)", "")
+        }
+        kind => CheckView::ok(
             ID,
             format!("new disks are a {} of their image", kind.label()),
             format!("the file system of {} cannot share data", layout.state.display()),
@@ -104,14 +105,14 @@ pub(super) fn overlay(layout: &Layout) -> Option<Check> {
     })
 }
 
-pub(super) fn ssh(path: &str) -> Check {
+pub(super) fn ssh(path: &str) -> CheckView {
     const ID: &str = "ssh";
     let missing: Vec<_> =
         ["ssh", "ssh-keygen"].into_iter().filter(|name| find(name, path).is_none()).collect();
     if missing.is_empty() {
-        return Check::ok(ID, "ssh and ssh-keygen are there", "");
+        return CheckView::ok(ID, "ssh and ssh-keygen are there", "");
     }
-    Check::failed(
+    CheckView::failed(
         ID,
         Problem::new(
             format!("{} cannot be found in PATH", missing.join(" and ")),
@@ -121,12 +122,12 @@ pub(super) fn ssh(path: &str) -> Check {
     )
 }
 
-pub(super) fn resize(path: &str) -> Check {
+pub(super) fn resize(path: &str) -> CheckView {
     const ID: &str = "resize2fs";
     // Normal users of Debian have no sbin in PATH, and banger looks there all the same.
     match find("resize2fs", &format!("{path}:/usr/sbin:/sbin")) {
-        Some(_) => Check::ok(ID, "resize2fs is there", ""),
-        None => Check::warning(
+        Some(_) => CheckView::ok(ID, "resize2fs is there", ""),
+        None => CheckView::warning(
             ID,
             "resize2fs cannot be found",
             "disks larger than their image are grown with it",
@@ -144,28 +145,28 @@ fn find(name: &str, path: &str) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::doctor::State;
+    use crate::domain::CheckLevel;
 
     #[test]
     fn programs_are_looked_for_in_path() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().to_str().unwrap();
-        assert_eq!(ssh(path).state, State::Failed);
+        assert_eq!(ssh(path).level, CheckLevel::Failed);
         assert!(ssh(path).what.starts_with("ssh and ssh-keygen cannot"));
         for name in ["ssh", "ssh-keygen"] {
             let file = dir.path().join(name);
             std::fs::write(&file, "").unwrap();
-            assert_eq!(ssh(path).state, State::Failed, "not executable");
+            assert_eq!(ssh(path).level, CheckLevel::Failed, "not executable");
             std::fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).unwrap();
         }
-        assert_eq!(ssh(path).state, State::Ok);
+        assert_eq!(ssh(path).level, CheckLevel::Ok);
     }
 
     #[test]
     fn a_vmm_the_settings_name_is_said_to_be_theirs() {
-        let config = Config { vmm: Some(VmmKind::QemuTcg), ..Config::default() };
-        let check = vmm(&config);
-        assert_eq!(check.state, State::Ok);
+        let subject = Subject { vmm: Some(VmmKind::QemuTcg), ..Subject::default() };
+        let check = vmm(&subject);
+        assert_eq!(check.level, CheckLevel::Ok);
         assert!(check.what.contains("QEMU/TCG runs VMs, as the settings say"), "{check:?}");
         assert!(!check.why.is_empty());
     }
