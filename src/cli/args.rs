@@ -59,6 +59,11 @@ pub enum Verb {
     Runtime(Runtime),
     /// Check this host and say what to do about what is wrong
     Doctor(Doctor),
+    /// The root helper, with which a normal user has what needs privileges
+    Helper(Helper),
+    /// The root helper's own process: started by systemd, or by hand with sudo.
+    #[command(hide = true)]
+    HostHelper(HostHelper),
     /// Own one running VM: started by banger itself, of no use by hand.
     #[command(hide = true)]
     Monitor(Monitor),
@@ -253,6 +258,47 @@ pub struct Doctor {
     /// Print JSON, as docs/cli.md describes it
     #[arg(long)]
     pub json: bool,
+}
+
+/// `helper`.
+#[derive(Debug, Args)]
+pub struct Helper {
+    /// What to do with it.
+    #[command(subcommand)]
+    pub verb: HelperVerb,
+}
+
+/// What to do with the root helper.
+#[derive(Debug, Subcommand)]
+pub enum HelperVerb {
+    /// Install it, as root: a copy of banger, two units of systemd, and who may use it
+    Install {
+        /// Who may use it [default: the user who called sudo]
+        #[arg(long, value_name = "NAME")]
+        user: Option<String>,
+    },
+    /// Remove it, as root
+    Uninstall {
+        /// Also while VMs of somebody's still need it to be cleaned up after
+        #[arg(long)]
+        force: bool,
+    },
+    /// Say whether it is there and would do something for you
+    Status,
+}
+
+/// `host-helper`.
+#[derive(Debug, Args)]
+pub struct HostHelper {
+    /// Listen here instead of at the socket that systemd passes
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// A user's number, who may use it; then /etc/banger/helper.allow does not count
+    #[arg(long, value_name = "UID")]
+    pub allow: Vec<u32>,
+    /// Where to remember whose things are whose [default: /var/lib/banger-helper/tags]
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod create;
 mod doctor;
 pub mod exit;
 mod find;
+mod helper;
 mod json;
 mod logs;
 mod ls;
@@ -49,6 +50,8 @@ pub fn run(verb: &Verb, connect: Connect) -> Outcome {
     match verb {
         Verb::Doctor(doctor) => return doctor::run(doctor),
         Verb::Runtime(runtime) => return runtime::run(&runtime.verb),
+        Verb::Helper(helper) => return helper::run(&helper.verb),
+        Verb::HostHelper(host_helper) => return helper::serve(host_helper),
         _ => {}
     }
     let setup = Setup::for_verb(Origin::Script)?;
@@ -77,7 +80,11 @@ pub fn run(verb: &Verb, connect: Connect) -> Outcome {
             drop(client);
             logs::run(logs, &setup.layout.vm(&vm.id).console_log())
         }
-        Verb::Doctor(_) | Verb::Runtime(_) | Verb::Monitor(_) => Ok(exit::USAGE),
+        Verb::Doctor(_)
+        | Verb::Runtime(_)
+        | Verb::Helper(_)
+        | Verb::HostHelper(_)
+        | Verb::Monitor(_) => Ok(exit::USAGE),
     }
 }
 

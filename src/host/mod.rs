@@ -8,6 +8,7 @@ pub mod dirs;
 pub mod disk;
 pub mod facts;
 mod fake;
+pub mod helper;
 pub mod lock;
 pub mod memory;
 pub mod net;
