@@ -6,6 +6,7 @@
 
 pub mod dirs;
 pub mod disk;
+pub mod dm;
 pub mod facts;
 mod fake;
 pub mod helper;

@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 use super::{Done, Inventory, Op, Operate};
 use crate::{
     domain::{Problem, Tag},
-    host::{net, resolver},
+    host::{dm, net, resolver},
 };
 
 /// Does operations itself.
@@ -33,7 +33,7 @@ impl LinuxOps {
 }
 
 impl Operate for LinuxOps {
-    fn run(&self, op: &Op, _files: &[BorrowedFd<'_>]) -> Result<Done, Problem> {
+    fn run(&self, op: &Op, files: &[BorrowedFd<'_>]) -> Result<Done, Problem> {
         let tag = &self.tag;
         let doing = op.commands(tag).join("; ");
         tracing::info!(doing, owner = self.owner, "asked for");
@@ -49,19 +49,26 @@ impl Operate for LinuxOps {
             Op::RulesGone => net::rules_gone(tag)?,
             Op::Forwarding => return Ok(Done::Forwarding { before: net::forwarding()? }),
             Op::ForwardingGone => net::forwarding_gone(tag)?,
+            Op::Snapshot { vm, bytes } => {
+                let [base, cow] = *files else {
+                    let why = format!("it takes two open files, and {} came", files.len());
+                    return Err(Problem::new(format!("cannot make the disk of VM {vm}"), why, ""));
+                };
+                return dm::snapshot(tag, vm, *bytes, base, cow, self.owner);
+            }
+            Op::SnapshotGone { vm } => dm::snapshot_gone(tag, vm)?,
+            Op::SnapshotFill { vm } => return Ok(Done::Fill(dm::fill(tag, vm)?)),
+            Op::SnapshotExtend { vm } => dm::extended(tag, vm)?,
             Op::Resolve { server, subnet } => resolver::route(tag, *server, *subnet)?,
             Op::ResolveGone => resolver::unroute(tag)?,
             Op::Hosts { names } => resolver::hosts(tag, names)?,
             Op::Inventory => {
                 let mut inventory = Inventory::default();
                 net::inventory(tag, &mut inventory)?;
+                dm::inventory(tag, &mut inventory)?;
                 // A damaged block is something of ours, too: that it is there must not hide the rest.
                 inventory.hosts = resolver::hosts_lines(tag).unwrap_or(1);
                 return Ok(Done::Inventory(inventory));
-            }
-            _ => {
-                let why = "this banger has not learned it";
-                return Err(Problem::new("cannot do that to the host", why, ""));
             }
         }
         Ok(Done::So)
