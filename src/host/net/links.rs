@@ -140,7 +140,15 @@ pub(super) fn all(netlink: &mut Netlink) -> io::Result<Vec<Link>> {
 
 /// The link of this name, if there is one.
 pub(super) fn named(netlink: &mut Netlink, name: &str) -> io::Result<Option<Link>> {
-    let which = LinkUnspec::new_with_name(name).build();
+    one(netlink, LinkUnspec::new_with_name(name).build())
+}
+
+/// The link with this number, if there is one.
+pub(super) fn numbered(netlink: &mut Netlink, index: u32) -> io::Result<Option<Link>> {
+    one(netlink, LinkUnspec::new_with_index(index).build())
+}
+
+fn one(netlink: &mut Netlink, which: LinkMessage) -> io::Result<Option<Link>> {
     match netlink.get(RouteNetlinkMessage::GetLink(which)) {
         Ok(RouteNetlinkMessage::NewLink(link)) => Ok(Some(Link::read(link))),
         Ok(_) => Err(io::Error::from(io::ErrorKind::InvalidData)),

@@ -5,23 +5,29 @@
 //! the thread that calls, and blocks that thread for as long as the kernel takes.
 
 mod bridge;
+mod firewalls;
 mod forwarding;
 mod inventory;
 mod links;
 mod netlink;
 mod nft;
 mod rules;
+mod subnet;
 mod tap;
+mod uplink;
 
 use std::{fs, io};
 
 use crate::domain::Problem;
 
 pub use bridge::{bridge, bridge_gone};
+pub use firewalls::{Firewall, firewalls};
 pub use forwarding::{forwarding, forwarding_gone};
 pub use inventory::{Stranger, inventory, strangers};
 pub use rules::{rules, rules_gone};
+pub use subnet::{choose_subnet, collision};
 pub use tap::{tap, tap_access, tap_gone};
+pub use uplink::uplink_mtu;
 
 /// Bytes of a packet that a link can be told: the least that IPv6 works with (RFC 8200), and the
 /// most that IPv4 has a length for.

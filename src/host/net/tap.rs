@@ -220,6 +220,14 @@ fn is_attached(info: &str, name: &str) -> bool {
     info.lines().any(|line| line.strip_prefix("iff:").is_some_and(|iff| iff.trim() == name))
 }
 
+/// Opens a TAP as a VMM does.
+#[cfg(test)]
+pub(super) fn attach_for_test(name: &str) -> File {
+    let file = File::options().read(true).write(true).open(TUN).expect("a TUN device");
+    attach(&file, name, FLAGS).expect("a TAP of the name");
+    file
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,8 +5,7 @@
 //! with is accepted. What may not enter the bridge is dropped in our own table all the same.
 //!
 //! The rules are put in as nftables' own, in the words that iptables-nft reads as its own:
-//! `-i BRIDGE -j ACCEPT` and `-o BRIDGE -j ACCEPT`. Where Docker uses the older iptables, whose
-//! tables nftables does not see, that program is asked.
+//! `-i BRIDGE -j ACCEPT` and `-o BRIDGE -j ACCEPT`.
 
 use nftables::{
     schema::{NfCmd, NfListObject, NfObject, Rule},
@@ -21,12 +20,12 @@ use super::{
 };
 use crate::{
     domain::{Problem, Tag},
-    host::net::{nft, proc_net},
+    host::net::nft,
 };
 
 const TABLE: &str = "filter";
-const CHAIN: &str = "DOCKER-USER";
-const LEGACY: &str = "iptables-legacy";
+/// What Docker lets others decide first.
+pub(super) const CHAIN: &str = "DOCKER-USER";
 
 /// The commands that put the rules in, if there is a chain for them, after those that take out
 /// any of before.
@@ -73,77 +72,17 @@ fn ours(chain: &[Value], tag: &Tag) -> Vec<NfObject<'static>> {
     handles.map(|h| delete(NfListObject::Rule(Rule { handle: Some(h), ..rule() }))).collect()
 }
 
-/// By its comment; or, where iptables has saved and restored the rule, by the bridge.
+/// By its comment; or, where iptables has saved and restored the rule so that nft does not see its
+/// comment, by what it does and nothing else: it accepts what has to do with the bridge.
 fn is_ours(rule: &Value, tag: &Tag) -> bool {
     if let Some(comment) = rule["comment"].as_str() {
         return comment == tag.alias(None);
     }
-    let bridge = tag.bridge();
-    let matches = rule["expr"].as_array().into_iter().flatten();
-    let mut rights = matches.map(|statement| &statement["match"]["right"]);
-    rights.any(|right| *right == bridge.as_str())
-}
-
-/// The same with the older iptables, if its tables are in use.
-pub(super) fn legacy_told(what: &str, tag: &Tag) -> Result<(), Problem> {
-    let Some(there) = legacy(what, tag)? else { return Ok(()) };
-    let wanted = legacy_rules(tag);
-    for rule in wanted.iter().filter(|rule| !there.contains(rule)) {
-        iptables(what, &["-I", CHAIN], rule)?;
-    }
-    Ok(())
-}
-
-/// The same with the older iptables, if its tables are in use.
-pub(super) fn legacy_untold(what: &str, tag: &Tag) -> Result<(), Problem> {
-    for rule in legacy(what, tag)?.unwrap_or_default() {
-        iptables(what, &["-D", CHAIN], &rule)?;
-    }
-    Ok(())
-}
-
-fn legacy_rules(tag: &Tag) -> [Vec<String>; 2] {
-    let (bridge, comment) = (tag.bridge(), tag.alias(None));
-    ["-i", "-o"].map(|way| {
-        let words = [way, &bridge, "-m", "comment", "--comment", &comment, "-j", "ACCEPT"];
-        words.map(str::to_owned).to_vec()
-    })
-}
-
-/// Those of the rules that are in the older iptables' chain; `None` if there is no such chain.
-fn legacy(what: &str, tag: &Tag) -> Result<Option<Vec<Vec<String>>>, Problem> {
-    // There is no such file while nobody uses them; looking with iptables would load them.
-    let tables = proc_net("ip_tables_names").unwrap_or_default();
-    if !tables.lines().any(|table| table == TABLE) {
-        return Ok(None);
-    }
-    let Some(program) = nft::program(LEGACY) else { return Ok(None) };
-    let output = nft::feed(&program, &["-w", "-S", CHAIN], &[])
-        .map_err(|error| Problem::new(what, format!("{LEGACY}: {error}"), "banger doctor"))?;
-    if !output.status.success() {
-        return Ok(None);
-    }
-    let text = String::from_utf8_lossy(&output.stdout);
-    let there = |rule: &Vec<String>| {
-        // As it prints them, a comment of two words is in quotes.
-        let quoted = tag.alias(None);
-        let words = rule
-            .iter()
-            .map(|word| if *word == quoted { format!("\"{word}\"") } else { word.clone() });
-        let line = format!("-A {CHAIN} {}", words.collect::<Vec<_>>().join(" "));
-        text.lines().any(|l| l == line)
-    };
-    Ok(Some(legacy_rules(tag).into_iter().filter(there).collect()))
-}
-
-fn iptables(what: &str, how: &[&str], rule: &[String]) -> Result<(), Problem> {
-    let failed = |why: String| Problem::new(what, why, "iptables-legacy -S DOCKER-USER");
-    let program = nft::program(LEGACY).ok_or_else(|| failed(format!("there is no {LEGACY}")))?;
-    let mut arguments = vec!["-w"];
-    arguments.extend(how);
-    arguments.extend(rule.iter().map(String::as_str));
-    let output = nft::feed(&program, &arguments, &[]).map_err(|error| failed(error.to_string()))?;
-    if output.status.success() { Ok(()) } else { Err(failed(nft::said(&output))) }
+    let statements: Vec<&Value> = rule["expr"].as_array().into_iter().flatten().collect();
+    let matches: Vec<_> = statements.iter().filter_map(|s| s["match"]["right"].as_str()).collect();
+    let accepts = statements.iter().any(|statement| statement.get("accept").is_some());
+    let commented = statements.iter().any(|statement| statement["xt"]["name"] == "comment");
+    accepts && commented && matches == [tag.bridge()]
 }
 
 #[cfg(test)]
@@ -155,13 +94,14 @@ mod tests {
     #[test]
     fn rules_of_ours_are_found_by_comment_or_by_bridge() {
         let tag = Tag::from_bytes([0x3f, 0xa2, 0xc1]);
-        let rule = |handle: u32, comment: Option<&str>, interface: &str| {
+        let rule = |handle: u32, comment: Option<&str>, interface: &str, verdict: &str| {
             let mut rule = json!({"rule": {
                 "family": "ip", "table": "filter", "chain": "DOCKER-USER", "handle": handle,
                 "expr": [
                     {"match": {"op": "==", "left": {"meta": {"key": "iifname"}}, "right": interface}},
+                    {"xt": {"type": "match", "name": "comment"}},
                     {"counter": {"packets": 0, "bytes": 0}},
-                    {"accept": null},
+                    {(verdict): null},
                 ],
             }});
             if let Some(comment) = comment {
@@ -171,11 +111,12 @@ mod tests {
         };
         let chain = [
             json!({"chain": {"family": "ip", "table": "filter", "name": "DOCKER-USER", "handle": 1}}),
-            rule(2, Some("banger 3fa2c1"), "bgr-3fa2c1"),
-            rule(3, None, "bgr-3fa2c1"),
-            rule(4, Some("banger 000000"), "bgr-000000"),
-            rule(5, None, "docker0"),
-            rule(6, Some("mine, says the user"), "bgr-3fa2c1"),
+            rule(2, Some("banger 3fa2c1"), "bgr-3fa2c1", "accept"),
+            rule(3, None, "bgr-3fa2c1", "accept"),
+            rule(4, Some("banger 000000"), "bgr-000000", "accept"),
+            rule(5, None, "docker0", "accept"),
+            rule(6, Some("mine, says the user"), "bgr-3fa2c1", "accept"),
+            rule(7, None, "bgr-3fa2c1", "drop"),
         ];
         let commands = serde_json::to_value(ours(&chain, &tag)).expect("JSON");
         let handles: Vec<_> = commands

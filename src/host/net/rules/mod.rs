@@ -8,9 +8,11 @@
 //! | `leave` | postrouting, srcnat | what leaves by another way than the bridge has the host's address |
 //!
 //! An `accept` here ends nothing but the chain it is in: a firewall in another table can still
-//! drop. Docker's is told in the chain that it leaves to others for that ([`docker`]).
+//! drop: see [`firewalls`](super::firewalls()). Docker is told in the chain that it leaves to others
+//! for that.
 
 mod docker;
+mod legacy;
 mod words;
 
 use nftables::{
@@ -21,6 +23,7 @@ use nftables::{
 
 use super::nft;
 use crate::domain::{Problem, Subnet, Tag};
+pub(super) use legacy::legacy_policy;
 use words::{
     accept, clamp, ct, destination, drop, from, masquerade, not_from_subnet, not_to, redirect,
     source, syn, to, to_port,
@@ -37,7 +40,7 @@ pub fn rules(tag: &Tag, subnet: Subnet, dns: Option<u16>) -> Result<(), Problem>
     commands.extend(table(tag, subnet, dns));
     commands.extend(docker::told(&what, tag)?);
     nft::apply(&what, commands)?;
-    docker::legacy_told(&what, tag)
+    legacy::told(&what, tag)
 }
 
 /// The tag's table goes, and what Docker was told.
@@ -49,7 +52,7 @@ pub fn rules_gone(tag: &Tag) -> Result<(), Problem> {
     let mut commands = gone(tag);
     commands.extend(docker::untold(&what, tag)?);
     nft::apply(&what, commands)?;
-    docker::legacy_untold(&what, tag)
+    legacy::untold(&what, tag)
 }
 
 /// Whether the tag's table is there.
