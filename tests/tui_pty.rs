@@ -183,9 +183,9 @@ fn help_palette_filter_and_wrong_keys() {
         let mut tui = Tui::start(&home, size);
         tui.see("Machines 3");
         tui.then("?", "Help: what works here and now");
-        tui.keys(ESC);
-        tui.gone("Help:");
-        tui.then(":", "Make a new machine (vm-new)");
+        // A key right behind Esc, as tmux and slow lines bring them: in one read.
+        tui.then(&format!("{ESC}:"), "Make a new machine (vm-new)");
+        assert!(!tui.screen().contains("Help:"), "{}", tui.screen());
         tui.keys("jobs");
         tui.then(ENTER, "jobs");
         tui.gone("Commands");

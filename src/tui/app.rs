@@ -122,7 +122,7 @@ impl App {
                 self.state.panes.outer_focus(focused);
                 update.redraw = false;
             }
-            UiEvent::Do(action) => self.perform(action),
+            UiEvent::Do(action) => drop(self.perform(action)),
             UiEvent::Fleet(fleet) => {
                 self.state.fleet = fleet;
                 self.fleet_changed();
@@ -265,10 +265,14 @@ impl App {
 
     fn key(&mut self, key: &KeyEvent) {
         let Some(chord) = Chord::from_event(key) else { return };
+        if let Some(rest) = self.after_escape(chord) {
+            self.escape_then(chord, rest);
+            return;
+        }
         if self.top().takes_all_keys(&self.state) {
             self.pressed.clear();
             match self.state.keys.lookup(self.contexts(), &[chord]) {
-                Lookup::Matched(action) => self.perform(action),
+                Lookup::Matched(action) => drop(self.perform(action)),
                 Lookup::Pending(_) | Lookup::NotFound => {
                     self.offer(&LayerEvent::Key(*key));
                 }
@@ -297,33 +301,81 @@ impl App {
                 let keys: Vec<String> = self.pressed.drain(..).map(|c| c.to_string()).collect();
                 let taken = alone && self.offer(&LayerEvent::Key(*key));
                 if !taken && self.popups.is_empty() {
-                    let text = format!("{} does nothing here", keys.join(" "));
-                    self.toast(NoticeLevel::Info, text, "? shows what does");
+                    self.nothing_here(&keys.join(" "));
                 }
             }
         }
     }
 
-    /// Does an action, or says why not.
-    fn perform(&mut self, action: Action) {
+    fn nothing_here(&mut self, keys: &str) {
+        let text = format!("{keys} does nothing here");
+        self.toast(NoticeLevel::Info, text, "? shows what does");
+    }
+
+    /// What came behind Esc, if the chord may as well be Esc and another key: terminals send the
+    /// same bytes for Alt with a key. tmux takes what follows Esc within its `escape-time` (half
+    /// a second unless it is set) for such a chord, and slow lines do the same. Alt that means
+    /// something here is Alt.
+    fn after_escape(&self, chord: Chord) -> Option<Chord> {
+        if !chord.mods().contains(KeyModifiers::ALT) {
+            return None;
+        }
+        let keys: Vec<Chord> = self.pressed.iter().copied().chain([chord]).collect();
+        let contexts = self.contexts();
+        if !matches!(self.state.keys.lookup(contexts, &keys), Lookup::NotFound) {
+            return None;
+        }
+        let rest = Chord::new(chord.code(), chord.mods() - KeyModifiers::ALT);
+        if self.top().takes_all_keys(&self.state) {
+            // The guest gets both anyway, but for the chord that leaves it.
+            let leaves = self.state.keys.lookup(contexts, &[rest]);
+            return matches!(leaves, Lookup::Matched(_)).then_some(rest);
+        }
+        // Lines of text know the words' keys of shells.
+        let word = matches!(chord.code(), KeyCode::Char('b' | 'd' | 'f') | KeyCode::Backspace);
+        (!(word && contexts.contains(&Context::Form))).then_some(rest)
+    }
+
+    /// Esc, then another key; if there is nothing to leave, it was no Esc.
+    fn escape_then(&mut self, chord: Chord, rest: Chord) {
+        let escape = KeyEvent::new(KeyCode::Esc, KeyModifiers::NONE);
+        let left = if self.top().takes_all_keys(&self.state) {
+            self.offer(&LayerEvent::Key(escape))
+        } else if self.pressed.is_empty() {
+            let keys = [Chord::new(KeyCode::Esc, KeyModifiers::NONE)];
+            match self.state.keys.lookup(self.contexts(), &keys) {
+                Lookup::Matched(action) => self.perform(action),
+                Lookup::Pending(_) | Lookup::NotFound => false,
+            }
+        } else {
+            self.pressed.clear();
+            true
+        };
+        if left {
+            self.key(&rest.event());
+        } else {
+            self.nothing_here(&chord.to_string());
+        }
+    }
+
+    /// Does an action, or says why not; false if there was nothing to do.
+    fn perform(&mut self, action: Action) -> bool {
         if let Availability::Disabled(why) = availability(&self.state, action) {
             self.toast(NoticeLevel::Warning, why, "");
-            return;
+            return false;
         }
         // What lies in the way is taken away first.
         if action == Action::Back
             && self.popups.is_empty()
             && self.state.toasts.dismiss(self.state.now)
         {
-            return;
+            return true;
         }
-        if !self.offer(&LayerEvent::Action(action)) {
-            self.global(action);
-        }
+        self.offer(&LayerEvent::Action(action)) || self.global(action)
     }
 
-    /// Actions that are the same everywhere.
-    fn global(&mut self, action: Action) {
+    /// Actions that are the same everywhere; false if there was nothing to do.
+    fn global(&mut self, action: Action) -> bool {
         let contexts = self.base().contexts(&self.state);
         match action {
             Action::GoMachines => self.go(Screen::Machines),
@@ -338,7 +390,7 @@ impl App {
                 let form = NewVm::open(&mut self.state);
                 self.popups.push(Box::new(form));
             }
-            Action::Back => self.back(),
+            Action::Back => return self.back(),
             Action::Redraw => self.effects.push(Effect::Redraw),
             Action::Suspend => self.effects.push(Effect::Suspend),
             Action::Quit => self.quit(),
@@ -349,15 +401,18 @@ impl App {
                 self.apply(deferred, None);
             }
         }
+        true
     }
 
-    /// One level back; at the top level nothing is left to leave.
-    fn back(&mut self) {
+    /// One level back; false at the top level, where nothing is left to leave.
+    fn back(&mut self) -> bool {
         if self.state.screen == Screen::Machines {
+            let any = !self.state.marks.is_empty();
             self.state.marks.clear();
-        } else {
-            self.go(Screen::Machines);
+            return any;
         }
+        self.go(Screen::Machines);
+        true
     }
 
     fn quit(&mut self) {

@@ -196,6 +196,33 @@ fn keys_that_do_nothing_say_so() {
 }
 
 #[test]
+fn a_key_right_after_esc_is_not_taken_for_alt() {
+    // tmux and slow lines make one of the two.
+    let mut ui = Ui::new(80, 24, some());
+    ui.send_keys("?<alt-j>");
+    assert!(!ui.screen().contains("Help:"), "{}", ui.screen());
+    assert_eq!(selected(&ui), "db", "j was done");
+    ui.send_keys("/we<alt-:>");
+    assert!(ui.screen().contains("Machines 4 ") && ui.screen().contains("Commands"));
+    ui.send_keys("<alt-n>one<alt-x>");
+    assert!(!ui.screen().contains("New machine"), "{}", ui.screen());
+    // Esc came first: the question is answered with no, whatever follows.
+    ui.send_keys("GK<alt-y>");
+    assert!(ui.is_quiet() && ui.copied.len() == 1, "y copies the ssh command on Machines");
+    ui.send_keys("<esc>,<alt-k>");
+    assert_eq!(selected(&ui), "queue", "the prefix is gone, the key is not");
+    ui.send_keys("3<alt-k>");
+    assert_eq!(selected(&ui), "db");
+    // With nothing to leave it is no Esc, and does nothing.
+    ui.send_keys("<alt-q>");
+    assert!(ui.left.is_empty());
+    assert!(ui.screen().contains("Alt-q does nothing here"), "{}", ui.screen());
+    // In a line of text, Alt with b, f or d goes by words.
+    ui.send_keys("<esc>n<ctrl-u>one-two<alt-b>");
+    assert!(ui.screen().contains("New machine"), "{}", ui.screen());
+}
+
+#[test]
 fn the_mouse_selects_sorts_and_changes_screens() {
     let mut ui = Ui::new(80, 24, some());
     ui.click("queue");

@@ -108,6 +108,17 @@ fn creating_ends_in_the_shell() {
 }
 
 #[test]
+fn the_escape_chord_works_right_after_esc() {
+    let mut ui = Ui::new(80, 24, some());
+    let guest = shell(&mut ui);
+    ui.send_keys("<alt-x>");
+    ui.wait_for("Alt for the guest", |_| guest.typed() == "\x1bx");
+    ui.send_keys("<ctrl-alt-]>");
+    ui.wait_for("Esc for the guest", |_| guest.typed() == "\x1bx\x1b");
+    assert!(!ui.app.state.panes.typing);
+}
+
+#[test]
 fn a_pane_of_a_paused_machine_says_so() {
     let mut ui = Ui::new(80, 24, some());
     let guest = shell(&mut ui);
