@@ -100,11 +100,12 @@ pub enum Load {
 
 /// A home of its own: state, sockets, configuration. When dropped, all that runs in it is ended.
 pub struct Home {
-    dir: TempDir,
     layout: Layout,
+    program: PathBuf,
     variables: Vec<(String, String)>,
-    // Closing it gives the turn back.
-    _turn: File,
+    // One of its own is removed with it, and closing the lock gives the turn back; in the lab it
+    // is that of the user.
+    own: Option<(TempDir, File)>,
 }
 
 impl Home {
@@ -157,7 +158,26 @@ impl Home {
             ("TERM".to_owned(), "xterm-256color".to_owned()),
             ("COLORTERM".to_owned(), "truecolor".to_owned()),
         ];
-        Self { dir, layout, variables, _turn: turn }
+        let program = env!("CARGO_BIN_EXE_banger").into();
+        Self { layout, program, variables, own: Some((dir, turn)) }
+    }
+
+    /// That of the user who runs this, with the `banger` that is installed: for tests in the lab,
+    /// where nobody else is.
+    pub fn of_this_user() -> Self {
+        let variable = |name: &str| env::var(name).ok().map(|value| (name.to_owned(), value));
+        let names = ["HOME", "USER", "PATH", "XDG_RUNTIME_DIR", "BANGER_TEST_FIRECRACKER"];
+        let mut variables: Vec<_> = names.into_iter().filter_map(variable).collect();
+        variables.extend([
+            ("LANG".to_owned(), "C.UTF-8".to_owned()),
+            ("TERM".to_owned(), "xterm-256color".to_owned()),
+        ]);
+        let dir = |name: &str| env::var_os(name).map(PathBuf::from);
+        let layout = Layout {
+            state: dir("HOME").expect("HOME").join(".local/state/banger"),
+            run: dir("XDG_RUNTIME_DIR").unwrap_or_else(|| "/run".into()).join("banger"),
+        };
+        Self { layout, program: "banger".into(), variables, own: None }
     }
 
     /// Sets a variable for all runs from now on.
@@ -176,14 +196,14 @@ impl Home {
         &self.layout
     }
 
-    /// The whole of it: state, sockets, configuration.
+    /// The whole of it: state, sockets, configuration; in the lab the state alone.
     pub fn path(&self) -> &Path {
-        self.dir.path()
+        self.own.as_ref().map_or(&self.layout.state, |(dir, _)| dir.path())
     }
 
     /// The command `banger ARGS`, to be changed before it is run.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_banger"));
+        let mut command = Command::new(&self.program);
         command.args(args).env_clear().envs(self.variables.iter().cloned());
         command.stdin(Stdio::null());
         command
@@ -196,7 +216,9 @@ impl Home {
 
     /// Runs a command with this input.
     pub fn run_with(&self, mut command: Command, input: &[u8]) -> Said {
-        let words = format!("{command:?}");
+        let args = command.get_args().map(|arg| arg.to_string_lossy());
+        let words = format!("banger {}", args.collect::<Vec<_>>().join(" "));
+        let begin = Instant::now();
         if !input.is_empty() {
             command.stdin(Stdio::piped());
         }
@@ -223,6 +245,8 @@ impl Home {
             || self.report(),
         );
         let status = child.0.wait().expect("its status");
+        // Shown when the test fails.
+        eprintln!("{words}: {:.1?}", begin.elapsed());
         Said {
             code: status.code(),
             out: out.join().expect("output"),
@@ -293,12 +317,12 @@ impl Home {
 
     /// The process ids of what belongs to this home, by what their command lines contain.
     pub fn processes(&self, part: &str) -> BTreeSet<i32> {
-        let home = self.path().to_str().expect("UTF-8");
+        let home = [self.path(), &self.layout.run].map(|path| path.to_str().expect("UTF-8"));
         let of = |entry: fs::DirEntry| {
             let pid = entry.file_name().to_str()?.parse().ok()?;
             let line = fs::read(entry.path().join("cmdline")).ok()?;
             let line = String::from_utf8_lossy(&line).replace('\0', " ");
-            (line.contains(home) && line.contains(part)).then_some(pid)
+            (home.iter().any(|home| line.contains(home)) && line.contains(part)).then_some(pid)
         };
         fs::read_dir("/proc").expect("/proc").filter_map(|entry| of(entry.ok()?)).collect()
     }

@@ -1,0 +1,273 @@
+//! Outside the lab: boots it, listens to it, cuts its power, and reports as test programs do.
+
+use std::{
+    collections::BTreeSet,
+    env, fs,
+    io::{BufRead, BufReader, Read, Write, stdout},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitCode, Stdio},
+    thread,
+    time::Instant,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::{
+    Test,
+    common::{runtime_dir, skip},
+    inside::{MARK, Step, WORD},
+};
+
+/// How long one boot of the lab and all that is done in it may take, in seconds.
+const BOOT_MAX: u32 = 900;
+
+/// What is wanted, by the arguments that test programs have.
+#[derive(Default)]
+struct Wanted {
+    parts: Vec<String>,
+    not: Vec<String>,
+    exact: bool,
+    list: bool,
+    nocapture: bool,
+}
+
+impl Wanted {
+    fn of(args: &[String]) -> Self {
+        let mut wanted = Self::default();
+        let mut args = args.iter();
+        while let Some(arg) = args.next() {
+            match arg.as_str() {
+                "--exact" => wanted.exact = true,
+                "--list" => wanted.list = true,
+                "--nocapture" | "--no-capture" | "--show-output" => wanted.nocapture = true,
+                "--skip" => wanted.not.extend(args.next().cloned()),
+                // These have a value, and no meaning here.
+                "--test-threads" | "--format" | "--color" | "-Z" => drop(args.next()),
+                flag if flag.starts_with('-') => {}
+                part => wanted.parts.push(part.to_owned()),
+            }
+        }
+        wanted
+    }
+
+    fn is(&self, name: &str) -> bool {
+        let like = |part: &String| if self.exact { name == part } else { name.contains(part) };
+        (self.parts.is_empty() || self.parts.iter().any(like)) && !self.not.iter().any(like)
+    }
+}
+
+/// What has come out.
+#[derive(Default)]
+struct Sum {
+    passed: BTreeSet<String>,
+    failed: Vec<(String, String)>,
+}
+
+impl Sum {
+    fn pass(&mut self, name: &str, milliseconds: u64) {
+        println!("test {name} ... ok <{:.1}s>", seconds(milliseconds));
+        self.passed.insert(name.to_owned());
+    }
+
+    fn fail(&mut self, name: &str, log: String) {
+        println!("test {name} ... FAILED");
+        self.failed.push((name.to_owned(), log));
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.passed.contains(name) || self.failed.iter().any(|(failed, _)| failed == name)
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for people")]
+fn seconds(milliseconds: u64) -> f64 {
+    milliseconds as f64 / 1000.0
+}
+
+/// Runs what is wanted and sums up.
+pub fn main(args: &[String]) -> ExitCode {
+    let wanted = Wanted::of(args);
+    let all = Test::all();
+    let tests: Vec<Test> = all.iter().copied().filter(|test| wanted.is(&test.name())).collect();
+    if wanted.list {
+        tests.iter().for_each(|test| println!("{}: test", test.name()));
+        return ExitCode::SUCCESS;
+    }
+    let begin = Instant::now();
+    println!("\nrunning {} tests", tests.len());
+    let mut sum = Sum::default();
+    if let Some(reason) = missing() {
+        for test in &tests {
+            skip(&format!("lab::{}", test.name()), &reason);
+            sum.pass(&test.name(), 0);
+        }
+    } else if !tests.is_empty() {
+        run(&tests, &wanted, &mut sum);
+    }
+    for (name, log) in &sum.failed {
+        println!("\n---- {name} ----\n{log}");
+    }
+    let word = if sum.failed.is_empty() { "ok" } else { "FAILED" };
+    println!(
+        "\ntest result: {word}. {} passed; {} failed; 0 ignored; 0 measured; {} filtered out; finished in {:.2}s\n",
+        sum.passed.len(),
+        sum.failed.len(),
+        all.len() - tests.len(),
+        begin.elapsed().as_secs_f64(),
+    );
+    if sum.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(101) }
+}
+
+/// Why there can be no lab here.
+fn missing() -> Option<String> {
+    if env::consts::ARCH != "x86_64" {
+        return Some("the lab emulates AMD-V, on x86-64 only".to_owned());
+    }
+    let path = env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
+    for program in ["qemu-system-x86_64", "mmdebstrap", "mke2fs", "flock", "setpriv"] {
+        if !path.split(':').any(|dir| Path::new(dir).join(program).is_file()) {
+            return Some(format!("{program} is not installed; `make setup-dev` does it"));
+        }
+    }
+    let runtime = runtime_dir();
+    (!runtime.join("bundle.json").is_file())
+        .then(|| format!("no runtime directory in {}; `make runtime` makes it", runtime.display()))
+}
+
+/// Runs tests: all that are whole in one lab, each that is cut in one more.
+fn run(tests: &[Test], wanted: &Wanted, sum: &mut Sum) {
+    let (cut, whole): (Vec<Test>, Vec<Test>) = tests.iter().partition(|test| test.is_cut());
+    let tmp = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let disk = (!cut.is_empty()).then(|| tmp.path().join("host.ext4"));
+    let mut steps: Vec<(Step, Test)> = whole.into_iter().map(|t| (Step::Whole, t)).collect();
+    let mut cut = cut.into_iter();
+    loop {
+        let next = cut.next();
+        steps.extend(next.map(|test| (Step::Before, test)));
+        let was_cut = boot(&steps, disk.as_deref(), tmp.path(), wanted, sum);
+        for (step, test) in &steps {
+            let name = test.name();
+            let goes_on = *step == Step::Before && was_cut;
+            if !goes_on && !sum.has(&name) {
+                sum.fail(&name, "the lab ended before it was done".to_owned());
+            }
+        }
+        let Some(test) = next else { return };
+        steps.clear();
+        // One whose first part failed has no second.
+        if was_cut {
+            steps.push((Step::After, test));
+        }
+    }
+}
+
+/// One life of the lab. Whether it ended by a power cut that was asked for.
+fn boot(
+    steps: &[(Step, Test)],
+    disk: Option<&Path>,
+    tmp: &Path,
+    wanted: &Wanted,
+    sum: &mut Sum,
+) -> bool {
+    if steps.is_empty() {
+        return false;
+    }
+    let pid_file = tmp.join("pid");
+    let mut lab = Lab::boot(steps, disk, &pid_file);
+    let mut log = String::new();
+    let mut was_cut = false;
+    let lines = BufReader::new(lab.0.stdout.take().expect("piped"));
+    for line in lines.split(b'\n').map_while(Result::ok) {
+        let line = String::from_utf8_lossy(&line).into_owned();
+        let Some(said) = line.strip_prefix(MARK) else {
+            println!("{line}");
+            continue;
+        };
+        let (word, rest) = said.split_once(' ').unwrap_or((said, ""));
+        let mut words = rest.split(' ');
+        let name = words.next().unwrap_or("");
+        let time = words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
+        match word {
+            "begin" => log.clear(),
+            "log" => {
+                log.push_str(rest);
+                log.push('\n');
+                if wanted.nocapture {
+                    println!("{rest}");
+                }
+            }
+            "skip" => {
+                let (test, reason) = rest.split_once(": ").unwrap_or((rest, ""));
+                skip(&format!("lab::{test}"), reason);
+            }
+            "ok" => sum.pass(name, time),
+            "failed" => sum.fail(name, std::mem::take(&mut log)),
+            "cut" => {
+                was_cut = true;
+                let pid = fs::read_to_string(&pid_file).expect("its process id");
+                let pid = pid.trim().parse().expect("a number");
+                kill(Pid::from_raw(pid), Signal::SIGKILL).expect("a power cut");
+            }
+            _ => {}
+        }
+        stdout().flush().expect("someone listens");
+    }
+    let said = lab.end();
+    if !was_cut && !said.is_empty() {
+        println!("{said}");
+    }
+    was_cut
+}
+
+/// The running script; it ends with us, and the emulator with it.
+struct Lab(Child, Option<thread::JoinHandle<String>>);
+
+impl Lab {
+    fn boot(steps: &[(Step, Test)], disk: Option<&Path>, pid_file: &Path) -> Self {
+        let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut this = env::current_exe().expect("this program").into_os_string();
+        this.push(":scenarios");
+        let mut command = Command::new(top.join("scripts/lab/run.sh"));
+        command.args(["--timeout", &BOOT_MAX.to_string(), "--pid-file"]).arg(pid_file);
+        command.args(["--banger", env!("CARGO_BIN_EXE_banger"), "--copy"]).arg(this);
+        if let Some(disk) = disk {
+            command.arg("--disk").arg(disk);
+        }
+        let steps = steps.iter().map(|(step, test)| format!(" {} {}", step.word(), test.name()));
+        command.arg(format!("/lab/scenarios {WORD} all{}", steps.collect::<String>()));
+        if env::var_os("CARGO_TARGET_DIR").is_none() && env::var_os("BANGER_LAB_DIR").is_none() {
+            // Beside what cargo has built, wherever that is.
+            let tmp: PathBuf = env!("CARGO_TARGET_TMPDIR").into();
+            command.env("BANGER_LAB_DIR", tmp.parent().expect("the target directory").join("lab"));
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("scripts/lab/run.sh");
+        let mut stderr = child.stderr.take().expect("piped");
+        let said = thread::spawn(move || {
+            let mut said = Vec::new();
+            // What could be read is what it said.
+            let _ = stderr.read_to_end(&mut said);
+            String::from_utf8_lossy(&said).into_owned()
+        });
+        Self(child, Some(said))
+    }
+
+    /// Waits for its end: what it had to say beside what came from the lab.
+    fn end(&mut self) -> String {
+        let _ = self.0.wait();
+        self.1.take().and_then(|said| said.join().ok()).unwrap_or_default()
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if self.1.is_some() {
+            // A panic: the script ends the emulator when it is told to end.
+            let _ = kill(Pid::from_raw(self.0.id().cast_signed()), Signal::SIGTERM);
+            let _ = self.0.wait();
+        }
+    }
+}

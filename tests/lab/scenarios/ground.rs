@@ -1,0 +1,100 @@
+//! What the lab is, and that its pictures show what they should.
+
+use std::{
+    fs::{self, File},
+    os::unix::net::UnixListener,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use crate::{Home, Scenario, User, picture::Picture};
+
+pub const ALL: &[Scenario] = &[
+    Scenario::new("ground::kvm_can_be_used", &User::ALL, kvm_can_be_used),
+    Scenario::new("ground::the_host_is_complete", &[User::Root], the_host_is_complete),
+    Scenario::new("ground::pictures_show_every_leftover", &[User::Root], pictures),
+];
+
+fn kvm_can_be_used(home: &Home) {
+    let cpus = fs::read_to_string("/proc/cpuinfo").expect("readable");
+    assert!(cpus.split_whitespace().any(|flag| flag == "svm"), "{cpus}");
+    File::options().read(true).write(true).open("/dev/kvm").expect("/dev/kvm");
+    let said = home.ok(&["doctor"]);
+    assert!(said.contains("KVM can be used"), "{said}");
+}
+
+/// Runs a line of shell, which must go well; what it printed.
+fn sh(line: &str) -> String {
+    let said = Command::new("bash").args(["-euo", "pipefail", "-c", line]).output();
+    let said = said.expect("bash");
+    assert!(said.status.success(), "{line}: {said:?}");
+    String::from_utf8_lossy(&said.stdout).into_owned()
+}
+
+fn the_host_is_complete(_: &Home) {
+    assert_eq!(sh("systemctl is-system-running"), "running\n");
+    assert!(sh("dmsetup targets").contains("snapshot "));
+    // Asked through NSS, of resolved's own names and of a link's.
+    assert!(sh("getent ahosts lab").contains("127.0.0.1"));
+    assert!(sh("resolvectl query _gateway 2>&1 || true").contains("_gateway"));
+    for path in
+        ["/dev/net/tun", "/dev/loop-control", "/dev/vhost-vsock", "/sys/fs/cgroup/cgroup.procs"]
+    {
+        assert!(Path::new(path).exists(), "{path}");
+    }
+}
+
+fn pictures(_: &Home) {
+    let all = |_: &Path| false;
+    let before = Picture::take(all);
+    assert_eq!(before.difference(&Picture::of_text(&before.to_text())), "");
+
+    let mut child = Command::new("sleep").arg("3600").stdin(Stdio::null()).spawn().expect("sleep");
+    let socket = UnixListener::bind("/run/left.sock").expect("a socket");
+    sh("truncate -s 1M /var/tmp/left.img
+        loop=$(losetup --find --show /var/tmp/left.img)
+        dmsetup create left --table \"0 2048 linear $loop 0\"
+        ip link add left0 type dummy
+        ip tuntap add left1 mode tap
+        ip addr add 198.51.100.1/24 dev left0
+        ip link set left0 up
+        nft add table inet left
+        mkdir /sys/fs/cgroup/left /root/left
+        mount -t tmpfs left /root/left
+        echo 127.0.0.9 left.vm >>/etc/hosts
+        sysctl -q net.ipv4.ip_forward=1");
+    let left = before.difference(&Picture::take(all));
+    drop(socket);
+    sh("umount /root/left
+        rmdir /root/left /sys/fs/cgroup/left
+        rm /run/left.sock
+        sed -i '/left.vm/d' /etc/hosts
+        sysctl -q net.ipv4.ip_forward=0
+        nft delete table inet left
+        ip link del left0
+        ip link del left1
+        dmsetup remove --retry left
+        losetup -D
+        rm /var/tmp/left.img");
+    child.kill().and_then(|()| child.wait()).expect("its end");
+    for line in [
+        "+ process: uid 0: sleep 3600",
+        "+ socket: /run/left.sock",
+        "+ file: /run/left.sock",
+        "+ file: /var/tmp/left.img",
+        "+ loop: /var/tmp/left.img",
+        "+ device-mapper: left:0",
+        "+ link: left0 kind dummy",
+        "+ link: left1 kind tun",
+        "+ address: left0 198.51.100.1/24",
+        "+ route: null 198.51.100.0/24",
+        "+ nft: table inet left {",
+        "+ directory: /sys/fs/cgroup/left",
+        "+ mount: /root/left tmpfs left",
+        "+ file: /etc/hosts, sum",
+        "- file: /etc/hosts, sum",
+        "+ sysctl: net/ipv4/ip_forward = 1",
+    ] {
+        assert!(left.lines().any(|l| l.starts_with(line)), "{line} is not in\n{left}");
+    }
+}

@@ -1,0 +1,84 @@
+//! VMs under QEMU with KVM and user networking: what any user of a workstation has.
+
+use nix::sys::signal::Signal;
+
+use crate::{
+    Home, Scenario, User,
+    common::{lives, signal, until},
+};
+
+pub const ALL: &[Scenario] = &[
+    Scenario::new("kvm::from_create_to_delete", &User::ALL, from_create_to_delete),
+    Scenario::new("kvm::killed_monitor_vmm_and_ui", &User::ALL, killed),
+    Scenario::new("kvm::ten_at_once", &[User::Dev], ten_at_once),
+    Scenario::cut("kvm::power_cut_while_one_runs", &[User::Dev], start_one, one_is_back),
+];
+
+fn from_create_to_delete(home: &Home) {
+    home.ok(&["create", "web", "--image", "tiny", "--start", "--wait"]);
+    let vm = home.wait_state("web", "running");
+    assert_eq!(vm["vmm"], "qemu-kvm", "{vm}");
+    assert_eq!(home.ok(&["ssh", "web", "hostname"]), "web\n");
+    home.ok(&["stop", "web"]);
+    let vm = home.vm("web");
+    assert_eq!(vm["last_exit"]["by"], "power-button", "{vm}");
+    home.assert_nothing_runs();
+    home.ok(&["start", "web", "--wait"]);
+    home.ok(&["restart", "web", "--wait"]);
+    assert_eq!(home.ok(&["ssh", "web", "hostname"]), "web\n");
+    home.ok(&["rm", "--yes", "--force", "web"]);
+    assert!(home.list().is_empty());
+    home.assert_nothing_runs();
+}
+
+fn killed(home: &Home) {
+    home.ok(&["create", "web", "--image", "tiny", "--start", "--wait"]);
+    // A script that waits is as mortal as a UI.
+    let waiting = home.spawn(&["restart", "web", "--wait"]);
+    home.wait_state("web", "stopping");
+    signal(waiting.pid(), Signal::SIGKILL);
+    drop(waiting);
+    home.wait_state("web", "stopped");
+    home.ok(&["start", "web", "--wait"]);
+
+    let vmm = home.only("VMM", &home.vmms());
+    signal(home.only("monitor", &home.monitors()), Signal::SIGKILL);
+    until("the end of the VMM", || !lives(vmm));
+    home.ok(&["start", "web", "--wait"]);
+    signal(home.only("VMM", &home.vmms()), Signal::SIGKILL);
+    until("the end of the monitor", || home.monitors().is_empty());
+    assert_eq!(home.ledger(), []);
+    home.ok(&["start", "web", "--wait"]);
+    assert_eq!(home.ok(&["ssh", "web", "echo back"]), "back\n");
+    home.ok(&["rm", "--yes", "--force", "web"]);
+}
+
+fn ten_at_once(home: &Home) {
+    let names: Vec<String> = (0..10).map(|i| format!("vm{i}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    for name in &names {
+        home.ok(&["create", name, "--image", "tiny"]);
+    }
+    home.ok(&[&["start"], names.as_slice(), &["--wait"]].concat());
+    for name in &names {
+        assert_eq!(home.ok(&["ssh", name, "hostname"]), format!("{name}\n"));
+    }
+    assert_eq!((home.monitors().len(), home.vmms().len()), (10, 10));
+    home.ok(&[&["stop"], names.as_slice()].concat());
+    home.assert_nothing_runs();
+    home.ok(&[&["rm", "--yes"], names.as_slice()].concat());
+}
+
+fn start_one(home: &Home) {
+    home.ok(&["create", "web", "--image", "tiny", "--start", "--wait"]);
+    home.ok(&["ssh", "web", "echo written >file && sync"]);
+    // What the host has not written yet is lost with it; what the guest synced must not be.
+}
+
+fn one_is_back(home: &Home) {
+    let vm = home.vm("web");
+    assert_eq!((&vm["state"], &vm["wanted"]), (&"crashed".into(), &"running".into()), "{vm}");
+    home.ok(&["start", "web", "--wait"]);
+    assert_eq!(home.ok(&["ssh", "web", "cat file"]), "written\n");
+    home.ok(&["rm", "--yes", "--force", "web"]);
+}

@@ -1,0 +1,9 @@
+//! What is done in the lab.
+
+mod ground;
+mod kvm;
+
+use crate::Scenario;
+
+/// All of them, in the order they are run in: what the others stand on comes first.
+pub const ALL: &[&[Scenario]] = &[ground::ALL, kvm::ALL];
