@@ -98,7 +98,7 @@ impl ProcessRef {
     }
 }
 
-/// Our user's processes one of whose arguments ends in `end`.
+/// Our user's processes, as root anyone's, one of whose arguments ends in `end`.
 ///
 /// # Errors
 /// If `/proc` cannot be read.
@@ -109,7 +109,7 @@ pub fn with_argument(end: &OsStr) -> io::Result<Vec<ProcessRef>> {
         let name = entry.file_name();
         let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
         // Any of these fails if the process ends meanwhile.
-        let ours = entry.metadata().is_ok_and(|meta| meta.uid() == me);
+        let ours = me == 0 || entry.metadata().is_ok_and(|meta| meta.uid() == me);
         if !ours || pid == std::process::id() {
             continue;
         }
