@@ -50,9 +50,14 @@ const CODE: &[u8] = &[
     0x72, 0x65, 0x61, 0x64, 0x79, 0x0a, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
 ];
 
-/// Writes it as an ELF file with the note that tells a VMM its PVH entry (note 18 of owner
-/// `Xen`: `XEN_ELFNOTE_PHYS32_ENTRY`, Xen's `public/elfnote.h`).
+/// Writes it.
 pub fn write(path: &Path) -> io::Result<()> {
+    write_elf(path, CODE)
+}
+
+/// Writes code that is loaded at 1 MiB and entered at its first byte, as an ELF file with the note that tells a VMM its PVH entry (note 18 of owner
+/// `Xen`: `XEN_ELFNOTE_PHYS32_ENTRY`, Xen's `public/elfnote.h`).
+pub fn write_elf(path: &Path, code: &[u8]) -> io::Result<()> {
     let mut note = Vec::new();
     for word in [4_u32, 8, 18] {
         note.extend(word.to_le_bytes());
@@ -77,10 +82,10 @@ pub fn write(path: &Path) -> io::Result<()> {
         header
     };
     let note_at = 64 + 2 * 56;
-    elf.extend(segment(1, 7, CODE_AT, CODE.len(), 4096)); // PT_LOAD
+    elf.extend(segment(1, 7, CODE_AT, code.len(), 4096)); // PT_LOAD
     elf.extend(segment(4, 4, note_at, note.len(), 4)); // PT_NOTE
     elf.extend(note);
     elf.resize(CODE_AT, 0);
-    elf.extend(CODE);
+    elf.extend(code);
     fs::write(path, elf)
 }
