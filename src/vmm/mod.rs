@@ -1,12 +1,13 @@
 //! Virtual machine monitors: one trait, its backends, and a fake.
 //!
-//! A [`Backend`] knows a program (QEMU; Firecracker next). [`Backend::launch`] starts it for one
+//! A [`Backend`] knows a program (Firecracker, QEMU). [`Backend::launch`] starts it for one
 //! [`MachineSpec`] with the serial console on a descriptor it is given, and returns a
 //! [`Machine`]: one running VMM process. The trait holds what both programs can do; what one of
 //! them cannot answers [`VmmError::Unsupported`], and the stop ladder goes on to its next rung.
 
 pub mod choose;
 pub mod fake;
+pub mod firecracker;
 pub mod ladder;
 mod piece;
 mod process;
@@ -74,11 +75,30 @@ pub trait Machine: Send {
     /// Lets a paused guest go on. One that runs already just does.
     fn resume(&mut self) -> BoxFuture<'_, Result<(), VmmError>>;
 
+    /// What the guest says of its memory.
+    fn memory(&mut self) -> BoxFuture<'_, Result<GuestMemory, VmmError>> {
+        Box::pin(async { Err(VmmError::Unsupported) })
+    }
+
     /// Tells the VMM to end, without the guest's say.
     fn quit(&mut self) -> BoxFuture<'_, Result<(), VmmError>>;
 
     /// Sends the VMM a signal: SIGTERM, or SIGKILL if `kill`.
     fn signal(&mut self, kill: bool) -> Result<(), VmmError>;
+}
+
+/// A guest's memory, in bytes, as its balloon's driver says it every few seconds; nothing until
+/// it has done so first, and nothing if it has no such driver.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GuestMemory {
+    /// Taken from the guest by the balloon.
+    pub ballooned: u64,
+    /// All that its kernel has.
+    pub total: Option<u64>,
+    /// Used for nothing at all.
+    pub free: Option<u64>,
+    /// What could be had without swapping: free, and what caches would give up.
+    pub available: Option<u64>,
 }
 
 /// What happens to a machine.

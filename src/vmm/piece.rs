@@ -11,6 +11,9 @@ use std::{
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
+/// The cgroup that those of our machines are in; it goes with the last of them.
+pub(super) const CGROUP: &str = "banger";
+
 /// How long the processes of a cgroup may take to be gone after it was killed.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
 /// How often it is looked whether they are. The kernel needs about a millisecond.
@@ -22,6 +25,8 @@ const KILL_RETRY: Duration = Duration::from_millis(2);
 pub enum Piece {
     /// A UNIX socket's file.
     Socket(PathBuf),
+    /// A named pipe.
+    Pipe(PathBuf),
     /// A directory, with all that is in it.
     Directory(PathBuf),
     /// A cgroup (version 2).
@@ -33,7 +38,9 @@ impl Piece {
     #[must_use]
     pub fn path(&self) -> &Path {
         match self {
-            Self::Socket(path) | Self::Directory(path) | Self::Cgroup(path) => path,
+            Self::Socket(path) | Self::Pipe(path) | Self::Directory(path) | Self::Cgroup(path) => {
+                path
+            }
         }
     }
 
@@ -42,6 +49,7 @@ impl Piece {
     pub const fn word(&self) -> &'static str {
         match self {
             Self::Socket(_) => "socket",
+            Self::Pipe(_) => "pipe",
             Self::Directory(_) => "directory",
             Self::Cgroup(_) => "cgroup",
         }
@@ -53,7 +61,7 @@ impl Piece {
     /// Why it stays.
     pub fn remove(&self) -> io::Result<()> {
         match self {
-            Self::Socket(path) => gone_is_fine(fs::remove_file(path)),
+            Self::Socket(path) | Self::Pipe(path) => gone_is_fine(fs::remove_file(path)),
             Self::Directory(path) => gone_is_fine(fs::remove_dir_all(path)),
             Self::Cgroup(path) => remove_cgroup(path),
         }
@@ -80,9 +88,17 @@ fn remove_cgroup(path: &Path) -> io::Result<()> {
                 }
                 sleep(KILL_RETRY);
             }
-            other => return gone_is_fine(other),
+            other => {
+                gone_is_fine(other)?;
+                break;
+            }
         }
     }
+    if let Some(parent) = path.parent().filter(|parent| parent.ends_with(CGROUP)) {
+        // It stays as long as another machine's is in it.
+        let _ = fs::remove_dir(parent);
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -96,14 +112,21 @@ mod tests {
         std::os::unix::net::UnixListener::bind(at("s")).expect("socket");
         fs::create_dir_all(at("tree/a/b")).expect("tree");
         std::os::unix::fs::symlink(dir.path(), at("tree/a/link")).expect("link");
-        fs::create_dir(at("group")).expect("an empty directory removes like a cgroup");
-        let pieces =
-            [Piece::Directory(at("tree")), Piece::Socket(at("s")), Piece::Cgroup(at("group"))];
+        // An empty directory is removed as a cgroup is.
+        fs::create_dir_all(at("banger/group")).expect("group");
+        fs::create_dir_all(at("banger/other")).expect("group");
+        let pieces = [
+            Piece::Directory(at("tree")),
+            Piece::Socket(at("s")),
+            Piece::Cgroup(at("banger/group")),
+        ];
         for _ in 0..2 {
             for piece in &pieces {
                 piece.remove().unwrap_or_else(|e| panic!("{piece:?}: {e}"));
             }
         }
+        assert!(at("banger/other").exists(), "another machine's");
+        Piece::Cgroup(at("banger/other")).remove().expect("removed");
         assert_eq!(fs::read_dir(dir.path()).expect("left").count(), 0);
     }
 
