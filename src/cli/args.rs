@@ -45,6 +45,10 @@ pub enum Verb {
     Kill(Names),
     /// Shut VMs down and start them again
     Restart(Start),
+    /// Let VMs stand still: their CPUs stop, their memory stays
+    Pause(Names),
+    /// Let paused VMs go on
+    Resume(Names),
     /// Remove VMs and their disks
     Rm(Rm),
     /// Give a VM another name; the guest takes it at its next start
@@ -59,6 +63,8 @@ pub enum Verb {
     Runtime(Runtime),
     /// Check this host and say what to do about what is wrong
     Doctor(Doctor),
+    /// Show what banger did to this host lately, as commands that can be copied
+    Ran(Ran),
     /// The root helper, with which a normal user has what needs privileges
     Helper(Helper),
     /// The root helper's own process: started by systemd, or by hand with sudo.
@@ -123,6 +129,15 @@ pub struct Create {
     /// Size of the root disk: 4G [default: the image's]
     #[arg(long, allow_hyphen_values = true, value_name = "SIZE")]
     pub disk: Option<String>,
+    /// What runs it: firecracker, qemu-kvm, qemu-tcg [default: auto, the host's best at each start]
+    #[arg(long, value_name = "VMM")]
+    pub vmm: Option<String>,
+    /// How it reaches the world: tap, user [default: auto, the host's best at each start]
+    #[arg(long, value_name = "NETWORK")]
+    pub network: Option<String>,
+    /// How its disk shares the image's data: dm-snapshot, reflink, sparse-copy [default: auto]
+    #[arg(long, value_name = "OVERLAY")]
+    pub overlay: Option<String>,
     /// `banger --restore` starts it even if it was off
     #[arg(long)]
     pub restore_at_login: bool,
@@ -159,7 +174,7 @@ pub struct Start {
     pub wait: Wait,
 }
 
-/// `stop` and `kill`.
+/// `stop`, `kill`, `pause` and `resume`.
 #[derive(Debug, Args)]
 pub struct Names {
     /// Names of VMs
@@ -255,6 +270,23 @@ pub enum RuntimeVerb {
 /// `doctor`.
 #[derive(Debug, Args)]
 pub struct Doctor {
+    /// Print JSON, as docs/cli.md describes it
+    #[arg(long)]
+    pub json: bool,
+    /// Remove what is left over on the host, after showing it
+    #[arg(long, conflicts_with = "json")]
+    pub clean: bool,
+    /// Do not ask before that
+    #[arg(long, short, requires = "clean")]
+    pub yes: bool,
+}
+
+/// `ran`.
+#[derive(Debug, Args)]
+pub struct Ran {
+    /// How many, the newest; at most 5000 are kept
+    #[arg(default_value_t = 50, value_name = "N")]
+    pub count: u32,
     /// Print JSON, as docs/cli.md describes it
     #[arg(long)]
     pub json: bool,

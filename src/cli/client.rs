@@ -343,7 +343,11 @@ fn judge(vm: &Arc<VmView>) -> Option<Result<Arc<VmView>, Problem>> {
     let name = &vm.spec.name;
     match vm.phase {
         Phase::Running => Some(Ok(Arc::clone(vm))),
-        Phase::Creating | Phase::Starting | Phase::Booting | Phase::Paused => None,
+        Phase::Creating | Phase::Starting | Phase::Booting => None,
+        Phase::Paused => Some(Err(vm.problem.clone().unwrap_or_else(|| {
+            let hint = format!("`banger resume {name}` lets it go on");
+            Problem::new(format!("cannot wait for {name}"), "it is paused", hint)
+        }))),
         Phase::Stopped | Phase::Stopping | Phase::Crashed | Phase::Deleting => {
             Some(Err(vm.problem.clone().unwrap_or_else(|| {
                 let why = match &vm.last_exit {

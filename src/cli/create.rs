@@ -62,7 +62,9 @@ fn spec(create: &Create, fleet: &Fleet, defaults: &NewVm) -> Result<VmSpec, Fail
         memory: create.memory.clone().unwrap_or_else(|| default_memory(defaults, image)),
         disk: create.disk.clone().unwrap_or_default(),
         restore: create.restore_at_login,
-        ..VmDraft::default()
+        vmm: create.vmm.clone().unwrap_or_default(),
+        network: create.network.clone().unwrap_or_default(),
+        overlay: create.overlay.clone().unwrap_or_default(),
     };
     let (spec, mut problems) = match draft.validate() {
         Ok(spec) => (Some(spec), Vec::new()),
@@ -119,9 +121,12 @@ fn no_image(name: &str, images: &[ImageView]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::{
-        args::Wait,
-        testing::{fleet, vm},
+    use crate::{
+        cli::{
+            args::Wait,
+            testing::{fleet, vm},
+        },
+        domain::{NetworkKind, VmmKind},
     };
 
     fn create(name: &str) -> Create {
@@ -131,6 +136,9 @@ mod tests {
             vcpus: None,
             memory: None,
             disk: None,
+            vmm: None,
+            network: None,
+            overlay: None,
             restore_at_login: false,
             start: false,
             wait: Wait::default(),
@@ -179,10 +187,26 @@ mod tests {
         bad.vcpus = Some("0".into());
         bad.memory = Some("10TiB".into());
         bad.disk = Some("1".into());
+        bad.vmm = Some("xen".into());
+        bad.network = Some("bridge".into());
+        bad.overlay = Some("zfs".into());
         let told = problems(&bad, &with_images());
         let fields: Vec<_> = told.iter().map(|t| t.split(':').next().unwrap()).collect();
-        assert_eq!(fields, ["name", "image", "vcpus", "memory", "disk"]);
+        let all = ["name", "image", "vcpus", "memory", "disk", "vmm", "network", "overlay"];
+        assert_eq!(fields, all);
         assert!(told[1].ends_with("did you mean debian?"), "{told:?}");
+        assert_eq!(told[6], "network: “bridge”: it is auto, tap or user");
+    }
+
+    #[test]
+    fn what_the_user_insists_on_goes_with_the_vm() {
+        let mut typed = create("db");
+        typed.vmm = Some("qemu-tcg".into());
+        typed.network = Some("user".into());
+        typed.overlay = Some("auto".into());
+        let wishes = spec(&typed, &with_images(), &NewVm::default()).unwrap().wishes;
+        assert_eq!((wishes.vmm, wishes.network), (Some(VmmKind::QemuTcg), Some(NetworkKind::User)));
+        assert_eq!(wishes.overlay, None);
     }
 
     #[test]

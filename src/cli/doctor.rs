@@ -8,11 +8,11 @@ use serde::Serialize;
 use super::{
     args::Doctor,
     exit::{self, Failure, Outcome},
-    json, out,
+    json, machines, out,
 };
 use crate::{
     config::{self, Config, Sources},
-    domain::{CheckLevel, CheckView, Layout},
+    domain::{CheckLevel, CheckView, Layout, OrphanView, Problem},
     host::dirs,
     supervisor::checkup::{self, Subject},
 };
@@ -45,18 +45,20 @@ struct Report<'a> {
 /// Checks everything.
 ///
 /// # Errors
-/// When the output cannot be written.
+/// When the output cannot be written; with `--clean`, what is still there after it, or that it may
+/// not ask.
 pub fn run(doctor: &Doctor) -> Outcome {
     let mut checks = Vec::new();
     let config = configuration(&mut checks);
-    let layout = match dirs::resolve(&dirs::Env::current()) {
-        Ok(layout) => Some(layout),
-        Err(problem) => {
-            checks.push(CheckView::failed("directories", problem));
-            None
-        }
-    };
-    let report = checkup::report(&subject(&config, layout));
+    let layout = dirs::resolve(&dirs::Env::current());
+    if let Err(problem) = &layout {
+        checks.push(CheckView::failed("directories", problem.clone()));
+    }
+    let report = checkup::report(&subject(&config, layout.clone().ok()));
+    if doctor.clean {
+        let layout = layout?;
+        return clean(doctor.yes, &layout, &report.orphans);
+    }
     checks.extend(report.checks);
     let ok = checks.iter().all(|check| check.level != CheckLevel::Failed);
     if doctor.json {
@@ -71,6 +73,46 @@ pub fn run(doctor: &Doctor) -> Outcome {
         }
     }
     Ok(if ok { exit::OK } else { exit::FAILED })
+}
+
+/// Removes what is left over, after showing it.
+fn clean(yes: bool, layout: &Layout, orphans: &[OrphanView]) -> Outcome {
+    if orphans.is_empty() {
+        out::line("nothing is left over on this host")?;
+        return Ok(exit::OK);
+    }
+    for orphan in orphans {
+        out::line(preview(orphan))?;
+    }
+    let things =
+        if orphans.len() == 1 { "this".to_owned() } else { format!("these {}", orphans.len()) };
+    if !yes {
+        if !machines::can_ask() {
+            return Err(Failure::Usage(Problem::new(
+                format!("will not remove {things}"),
+                "there is no terminal to ask on",
+                "banger doctor --clean --yes",
+            )));
+        }
+        machines::ask(&format!("Remove {things}?"))?;
+    }
+    let mut told = Ok(());
+    let cleaned = checkup::clean(layout, orphans, &mut |index, removed| {
+        if let (Ok(()), Some(orphan)) = (removed, orphans.get(index))
+            && told.is_ok()
+        {
+            told = out::line(format!("{}: removed", orphan.what));
+        }
+    });
+    told?;
+    cleaned?;
+    Ok(exit::OK)
+}
+
+/// What it is, whose, and the command that would remove it.
+fn preview(orphan: &OrphanView) -> String {
+    let OrphanView { what, whose, command } = orphan;
+    format!("{what}: {whose}\n  {}", command.replace('\n', "\n  "))
 }
 
 fn subject(config: &Config, layout: Option<Layout>) -> Subject {
@@ -132,7 +174,6 @@ fn show(check: &CheckView) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Problem;
 
     #[test]
     fn a_check_says_what_why_and_how_to_fix_it() {

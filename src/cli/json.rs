@@ -3,11 +3,13 @@
 //! Fields may be added within a version; none is renamed, removed or given another meaning
 //! without a new one. These types are apart from the domain's for that reason.
 
+use core::net::Ipv4Addr;
+
 use serde::Serialize;
 
 use crate::domain::{
-    BundleView, ExitReason, Fleet, OverlayKind, Problem, SshEndpoint, UnixMs, VmView, VmmKind,
-    Wanted,
+    BundleView, ExitReason, Fleet, NetworkKind, OverlayKind, Problem, SshEndpoint, UnixMs, VmView,
+    VmmKind, Wanted,
 };
 
 /// The version of what is printed.
@@ -34,13 +36,25 @@ struct Vm {
     disk_mib: Option<u64>,
     disk_used_bytes: Option<u64>,
     overlay: OverlayKind,
+    fill: Option<Fill>,
     vmm: Option<VmmKind>,
+    network: Option<NetworkKind>,
+    address: Option<Ipv4Addr>,
+    dns_name: Option<String>,
     ssh: Option<SshEndpoint>,
     created_ms: u64,
     since_ms: u64,
     uptime_ms: Option<u64>,
     last_exit: Option<LastExit>,
     problem: Option<Problem>,
+}
+
+/// How full a snapshot is.
+#[derive(Debug, Serialize)]
+struct Fill {
+    used_bytes: u64,
+    total_bytes: u64,
+    overflowed: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -57,6 +71,9 @@ struct Host {
     vmm: Option<VmmKind>,
     vmm_reason: String,
     overlay: Option<OverlayKind>,
+    overlay_reason: String,
+    network: Option<NetworkKind>,
+    network_reason: String,
     runtime_dir: Option<String>,
     problem: Option<Problem>,
     cpus: u32,
@@ -83,6 +100,9 @@ impl List {
                 vmm: host.vmm,
                 vmm_reason: host.vmm_reason.clone(),
                 overlay: host.overlay,
+                overlay_reason: host.overlay_reason.clone(),
+                network: host.network,
+                network_reason: host.network_reason.clone(),
                 runtime_dir,
                 problem,
                 cpus: host.cpus,
@@ -109,7 +129,15 @@ impl Vm {
             disk_mib: super::ls::disk_bytes(vm, fleet).map(|bytes| bytes >> 20),
             disk_used_bytes: vm.disk_used,
             overlay: vm.overlay,
+            fill: vm.fill.map(|fill| Fill {
+                used_bytes: fill.used,
+                total_bytes: fill.total,
+                overflowed: fill.overflowed,
+            }),
             vmm: vm.vmm,
+            network: vm.network,
+            address: vm.address,
+            dns_name: vm.dns_name.clone(),
             ssh: vm.ssh.clone(),
             created_ms: vm.created.0,
             since_ms: vm.since.0,
@@ -130,7 +158,7 @@ mod tests {
     use super::*;
     use crate::{
         cli::testing::{fleet, vm},
-        domain::{ExitRecord, Method, Phase},
+        domain::{self, ExitRecord, Method, Phase},
     };
 
     #[test]
@@ -139,10 +167,21 @@ mod tests {
         up.phase = Phase::Running;
         up.vmm = Some(VmmKind::QemuTcg);
         up.ssh = Some(SshEndpoint { host: "127.0.0.1".into(), port: 40022 });
+        up.network = Some(NetworkKind::User);
+        let mut bridged = vm("ci");
+        bridged.phase = Phase::Paused;
+        bridged.vmm = Some(VmmKind::Firecracker);
+        bridged.overlay = OverlayKind::DmSnapshot;
+        bridged.network = Some(NetworkKind::Tap);
+        bridged.address = Some([172, 30, 4, 2].into());
+        bridged.dns_name = Some("ci.vm".into());
+        let fill = domain::Fill { used: 8 << 20, total: 64 << 20, overflowed: false };
+        bridged.fill = Some(fill);
+        bridged.ssh = Some(SshEndpoint { host: "172.30.4.2".into(), port: 22 });
         let mut off = vm("db");
         let reason = ExitReason::Stopped { by: Method::PowerButton };
         off.last_exit = Some(ExitRecord { at: UnixMs(1_500), reason });
-        let list = List::of(&fleet([up, off]), UnixMs(5_000));
+        let list = List::of(&fleet([up, bridged, off]), UnixMs(5_000));
         insta::assert_snapshot!(serde_json::to_string_pretty(&list).unwrap());
     }
 }

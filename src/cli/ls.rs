@@ -55,17 +55,19 @@ pub fn run(ls: &Ls, client: &mut Client) -> Outcome {
     Ok(exit::OK)
 }
 
-const HEADER: [&str; 8] =
-    ["NAME", "STATE", "ADDRESS", "IMAGE", "VCPUS", "MEMORY", "DISK", "UPTIME"];
+const COLUMNS: usize = 9;
+const HEADER: [&str; COLUMNS] =
+    ["NAME", "STATE", "ADDRESS", "NETWORK", "IMAGE", "VCPUS", "MEMORY", "DISK", "UPTIME"];
 
-fn rows(fleet: &Fleet, now: UnixMs) -> Vec<[String; 8]> {
+fn rows(fleet: &Fleet, now: UnixMs) -> Vec<[String; COLUMNS]> {
     let dash = || "-".to_owned();
     let row = |vm: &VmView| {
         let disk = disk_bytes(vm, fleet).map(|bytes| ByteSize(bytes).to_string());
         [
             vm.spec.name.to_string(),
             vm.phase.word().to_owned(),
-            vm.ssh.as_ref().map_or_else(dash, |ssh| format!("{}:{}", ssh.host, ssh.port)),
+            address(vm).unwrap_or_else(dash),
+            vm.network.map_or_else(dash, |network| network.word().to_owned()),
             vm.spec.image.clone(),
             vm.spec.vcpus.to_string(),
             ByteSize(vm.spec.memory_mib << 20).to_string(),
@@ -82,6 +84,13 @@ fn rows(fleet: &Fleet, now: UnixMs) -> Vec<[String; 8]> {
     std::iter::once(header).chain(fleet.vms.iter().map(|vm| row(vm))).collect()
 }
 
+/// Where the host finds a VM: by its name, its own address, or a port of the host's.
+fn address(vm: &VmView) -> Option<String> {
+    let own = || vm.address.map(|address| address.to_string());
+    let forwarded = || vm.ssh.as_ref().map(|ssh| format!("{}:{}", ssh.host, ssh.port));
+    vm.dns_name.clone().or_else(own).or_else(forwarded)
+}
+
 /// The size of a VM's disk in bytes: its own, else its image's, if that is still known.
 pub(super) fn disk_bytes(vm: &VmView, fleet: &Fleet) -> Option<u64> {
     let of_image = || fleet.images.iter().find(|i| i.name == vm.spec.image).map(|i| i.size);
@@ -89,14 +98,14 @@ pub(super) fn disk_bytes(vm: &VmView, fleet: &Fleet) -> Option<u64> {
 }
 
 /// Columns two spaces apart, as wide as their widest cell.
-fn layout(rows: &[[String; 8]]) -> Vec<String> {
-    let mut widths = [0; 8];
+fn layout(rows: &[[String; COLUMNS]]) -> Vec<String> {
+    let mut widths = [0; COLUMNS];
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.width());
         }
     }
-    let line = |row: &[String; 8]| {
+    let line = |row: &[String; COLUMNS]| {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(widths) {
             line.push_str(cell);
@@ -133,7 +142,7 @@ mod tests {
     use super::*;
     use crate::{
         cli::testing::{fleet, vm},
-        domain::{ExitReason, ExitRecord, ImageView, Phase, SshEndpoint},
+        domain::{ExitReason, ExitRecord, ImageView, NetworkKind, Phase, SshEndpoint},
     };
 
     #[test]
@@ -141,10 +150,19 @@ mod tests {
         let mut up = vm("web");
         up.phase = Phase::Running;
         up.ssh = Some(SshEndpoint { host: "127.0.0.1".into(), port: 40022 });
+        up.network = Some(NetworkKind::User);
+        let mut bridged = vm("zoo");
+        bridged.phase = Phase::Paused;
+        bridged.ssh = Some(SshEndpoint { host: "172.30.4.2".into(), port: 22 });
+        bridged.network = Some(NetworkKind::Tap);
+        bridged.address = Some([172, 30, 4, 2].into());
         let mut off = vm("a-long-name");
         off.spec.disk_mib = Some(4096);
         off.disk_used = None;
-        let mut fleet = fleet([off, up]);
+        let mut named = bridged.clone();
+        named.dns_name = Some("zoo.vm".into());
+        assert_eq!(address(&named).as_deref(), Some("zoo.vm"));
+        let mut fleet = fleet([off, up, bridged]);
         fleet.images.push(ImageView {
             name: "tiny".into(),
             about: "small".into(),
@@ -155,9 +173,10 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "NAME         STATE    ADDRESS          IMAGE  VCPUS  MEMORY   DISK             UPTIME",
-                "a-long-name  stopped  -                tiny   1      128 MiB  4 GiB            -",
-                "web          running  127.0.0.1:40022  tiny   1      128 MiB  3 MiB of 64 MiB  1m 3s",
+                "NAME         STATE    ADDRESS          NETWORK  IMAGE  VCPUS  MEMORY   DISK             UPTIME",
+                "a-long-name  stopped  -                -        tiny   1      128 MiB  4 GiB            -",
+                "web          running  127.0.0.1:40022  user     tiny   1      128 MiB  3 MiB of 64 MiB  1m 3s",
+                "zoo          paused   172.30.4.2       tap      tiny   1      128 MiB  3 MiB of 64 MiB  1m 3s",
             ]
         );
     }

@@ -1,4 +1,5 @@
-//! `start`, `stop`, `kill`, `restart`, `rm` and `rename`: what changes VMs by name.
+//! `start`, `stop`, `kill`, `restart`, `pause`, `resume`, `rm` and `rename`: what changes VMs by
+//! name.
 
 use std::{
     io::{self, BufRead, IsTerminal, Write},
@@ -59,13 +60,23 @@ fn task(vm: &VmView, body: CommandBody, done: &'static str, wait: Option<Wait>) 
 /// # Errors
 /// As [`start`].
 pub fn stop(names: &Names, client: &mut Client) -> Outcome {
-    each(&names.names, client, |vm| Task {
-        name: vm.spec.name.to_string(),
-        body: CommandBody::Stop(vm.id.clone()),
-        done: "stopped",
-        until: Until::Over,
-        wait: None,
-    })
+    each(&names.names, client, |vm| now(vm, CommandBody::Stop(vm.id.clone()), "stopped"))
+}
+
+/// `pause`.
+///
+/// # Errors
+/// As [`start`].
+pub fn pause(names: &Names, client: &mut Client) -> Outcome {
+    each(&names.names, client, |vm| now(vm, CommandBody::Pause(vm.id.clone()), "paused"))
+}
+
+/// `resume`.
+///
+/// # Errors
+/// As [`start`].
+pub fn resume(names: &Names, client: &mut Client) -> Outcome {
+    each(&names.names, client, |vm| now(vm, CommandBody::Resume(vm.id.clone()), "resumed"))
 }
 
 /// `kill`.
@@ -73,13 +84,12 @@ pub fn stop(names: &Names, client: &mut Client) -> Outcome {
 /// # Errors
 /// As [`start`].
 pub fn kill(names: &Names, client: &mut Client) -> Outcome {
-    each(&names.names, client, |vm| Task {
-        name: vm.spec.name.to_string(),
-        body: CommandBody::Kill(vm.id.clone()),
-        done: "killed",
-        until: Until::Over,
-        wait: None,
-    })
+    each(&names.names, client, |vm| now(vm, CommandBody::Kill(vm.id.clone()), "killed"))
+}
+
+/// Something that is done when its job is over.
+fn now(vm: &VmView, body: CommandBody, done: &'static str) -> Task {
+    Task { name: vm.spec.name.to_string(), body, done, until: Until::Over, wait: None }
 }
 
 fn each(names: &[String], client: &mut Client, task: impl Fn(&VmView) -> Task) -> Outcome {
@@ -142,23 +152,11 @@ pub fn rm(rm: &Rm, client: &mut Client) -> Outcome {
         confirm(&doomed)?;
     }
     if rm.force && !up.is_empty() {
-        let kills = up.iter().map(|vm| Task {
-            name: vm.spec.name.to_string(),
-            body: CommandBody::Kill(vm.id.clone()),
-            done: "killed",
-            until: Until::Over,
-            wait: None,
-        });
+        let kills = up.iter().map(|vm| now(vm, CommandBody::Kill(vm.id.clone()), "killed"));
         // One that cannot be killed is not removed either, and the removal says why.
         all_well &= carry_out(client, kills.collect())?;
     }
-    let removals = doomed.iter().map(|vm| Task {
-        name: vm.spec.name.to_string(),
-        body: CommandBody::Delete(vm.id.clone()),
-        done: "removed",
-        until: Until::Over,
-        wait: None,
-    });
+    let removals = doomed.iter().map(|vm| now(vm, CommandBody::Delete(vm.id.clone()), "removed"));
     all_well &= carry_out(client, removals.collect())?;
     Ok(if all_well { exit::OK } else { exit::FAILED })
 }
@@ -166,7 +164,7 @@ pub fn rm(rm: &Rm, client: &mut Client) -> Outcome {
 /// Asks whether to remove these, on a terminal; elsewhere `--yes` must say so.
 fn confirm(vms: &[Arc<VmView>]) -> Result<(), Failure> {
     let names: Vec<&str> = vms.iter().map(|vm| vm.spec.name.as_str()).collect();
-    if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
+    if !can_ask() {
         return Err(Failure::Usage(Problem::new(
             format!("will not remove {}", names.join(", ")),
             "there is no terminal to ask on, and the disks would be gone",
@@ -174,9 +172,18 @@ fn confirm(vms: &[Arc<VmView>]) -> Result<(), Failure> {
         )));
     }
     let disks = if vms.len() == 1 { "its disk" } else { "their disks" };
+    ask(&format!("Remove {} and {disks}? This cannot be undone.", names.join(", ")))
+}
+
+/// Asks on the terminal.
+///
+/// # Errors
+/// When the answer is not a clear yes: nothing is to be removed then, and the user was told so.
+pub(super) fn ask(question: &str) -> Result<(), Failure> {
     let mut stderr = io::stderr().lock();
-    write!(stderr, "Remove {} and {disks}? This cannot be undone. [y/N] ", names.join(", "))?;
+    write!(stderr, "{} [y/N] ", out::printable(question))?;
     stderr.flush()?;
+    drop(stderr);
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;
     if is_yes(&answer) {
@@ -184,6 +191,11 @@ fn confirm(vms: &[Arc<VmView>]) -> Result<(), Failure> {
     }
     out::note("nothing was removed");
     Err(Failure::Said(exit::FAILED))
+}
+
+/// Whether there is a terminal to ask on.
+pub(super) fn can_ask() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
 fn is_yes(answer: &str) -> bool {

@@ -16,6 +16,7 @@ mod logs;
 mod ls;
 mod machines;
 mod out;
+mod ran;
 mod restore;
 mod runtime;
 mod sanitize;
@@ -49,6 +50,7 @@ pub fn run(verb: &Verb, connect: Connect) -> Outcome {
     // These must work when a supervisor does not.
     match verb {
         Verb::Doctor(doctor) => return doctor::run(doctor),
+        Verb::Ran(ran) => return ran::run(ran),
         Verb::Runtime(runtime) => return runtime::run(&runtime.verb),
         Verb::Helper(helper) => return helper::run(&helper.verb),
         Verb::HostHelper(host_helper) => return helper::serve(host_helper),
@@ -62,6 +64,8 @@ pub fn run(verb: &Verb, connect: Connect) -> Outcome {
         Verb::Start(start) => machines::start(start, &mut client, &setup),
         Verb::Stop(names) => machines::stop(names, &mut client),
         Verb::Kill(names) => machines::kill(names, &mut client),
+        Verb::Pause(names) => machines::pause(names, &mut client),
+        Verb::Resume(names) => machines::resume(names, &mut client),
         Verb::Restart(start) => machines::restart(start, &mut client, &setup),
         Verb::Rm(rm) => machines::rm(rm, &mut client),
         Verb::Rename(rename) => machines::rename(rename, &mut client),
@@ -81,6 +85,7 @@ pub fn run(verb: &Verb, connect: Connect) -> Outcome {
             logs::run(logs, &setup.layout.vm(&vm.id).console_log())
         }
         Verb::Doctor(_)
+        | Verb::Ran(_)
         | Verb::Runtime(_)
         | Verb::Helper(_)
         | Verb::HostHelper(_)

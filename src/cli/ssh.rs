@@ -46,7 +46,11 @@ fn off(name: &str, phase: Phase, vm: &VmView) -> Problem {
         }
         _ => format!("it is {}", phase.word()),
     };
+    if let (Phase::Paused, Some(problem)) = (phase, &vm.problem) {
+        return problem.clone();
+    }
     let hint = match phase {
+        Phase::Paused => format!("`banger resume {name}` lets it go on"),
         Phase::Stopped | Phase::Crashed => format!("`banger start --wait {name}` starts it"),
         _ => "`banger ls` shows when that is over".to_owned(),
     };
