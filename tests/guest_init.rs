@@ -46,6 +46,7 @@ fn inside_the_network_is_set_up() {
         address: "10.9.8.7/24".parse().expect("valid"),
         gateway: Some("10.9.8.1".parse().expect("valid")),
         dns: Vec::new(),
+        mtu: Some(1420),
     };
     // The only interface of a new network. Twice, as what is there already is no error.
     for _ in 0..2 {
@@ -56,6 +57,8 @@ fn inside_the_network_is_set_up() {
     let routes = fs::read_to_string("/proc/self/net/route").expect("readable");
     // Interface, destination, gateway (little-endian).
     assert!(routes.lines().any(|line| line.starts_with("lo\t00000000\t0108090A")), "{routes}");
+    let link = Command::new("ip").args(["link", "show", "lo"]).output().expect("ip runs").stdout;
+    assert!(String::from_utf8_lossy(&link).contains("mtu 1420 "), "{link:?}");
 
     let problem = configure_network(&network, "eth7").expect_err("there is none").to_string();
     assert!(problem.starts_with("cannot find eth7: "), "{problem}");
@@ -74,6 +77,7 @@ fn inside_no_rights() {
         address: "10.9.8.7/24".parse().expect("valid"),
         gateway: None,
         dns: Vec::new(),
+        mtu: None,
     };
     let problem = configure_network(&network, "lo").expect_err("no rights").to_string();
     assert_eq!(problem, "cannot take lo up: Operation not permitted");

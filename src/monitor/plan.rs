@@ -80,6 +80,7 @@ fn user_network() -> Result<GuestNetwork, String> {
         address: Ipv4Cidr::new(Ipv4Addr::new(10, 0, 2, 15), 24)?,
         gateway: Some(Ipv4Addr::new(10, 0, 2, 2)),
         dns: vec![Ipv4Addr::new(10, 0, 2, 3)],
+        mtu: None,
     })
 }
 

@@ -1,6 +1,6 @@
 //! Route netlink messages (rtnetlink(7)), as bytes.
 //!
-//! Four of them are needed; a crate for it would be larger than the whole init.
+//! Five of them are needed; a crate for it would be larger than the whole init.
 
 use std::{
     net::Ipv4Addr,
@@ -25,6 +25,7 @@ const HEADER: usize = 16;
 
 const AF_INET: u8 = 2;
 const IFF_UP: u32 = 1;
+const IFLA_MTU: u16 = 4;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_BROADCAST: u16 = 4;
@@ -45,6 +46,16 @@ impl Request {
         // ifinfomsg: family, padding, type; index; flags; the flags that change.
         request.0.extend([0; 4]);
         request.u32(index).u32(IFF_UP).u32(IFF_UP);
+        request
+    }
+
+    /// Says how many bytes a packet of an interface can have.
+    pub fn mtu(index: u32, mtu: u16) -> Self {
+        let mut request = Self::new(RTM_NEWLINK, 0);
+        request.0.extend([0; 4]);
+        // No flag changes.
+        request.u32(index).u32(0).u32(0);
+        request.attribute(IFLA_MTU, u32::from(mtu).to_ne_bytes());
         request
     }
 
@@ -145,6 +156,7 @@ mod tests {
         let gateway = Ipv4Addr::new(10, 0, 2, 2);
         for (request, length) in [
             (Request::link_up(1), 32),
+            (Request::mtu(1, 1500), 40),
             (Request::address(2, gateway, 24), 48),
             (Request::address(2, gateway, 31), 40),
             (Request::default_route(2, gateway), 44),

@@ -23,7 +23,7 @@ pub fn wait_for_interface(events: &Events) -> Result<(), Fatal> {
     Err(Fatal::new("there is no network interface for banger.addr", why))
 }
 
-/// Takes loopback and the interface up, with its address and the default route.
+/// Takes loopback and the interface up, with its address, its MTU and the default route.
 ///
 /// # Errors
 /// If there is no such interface, or the kernel refuses.
@@ -38,6 +38,9 @@ pub fn configure(network: &GuestNetwork, interface: &str) -> Result<(), Fatal> {
     ask(Request::address(index, address.address(), address.prefix()), &|| {
         format!("cannot give {interface} the address {address}")
     })?;
+    if let Some(mtu) = network.mtu {
+        ask(Request::mtu(index, mtu), &|| format!("cannot give {interface} the MTU {mtu}"))?;
+    }
     ask(Request::link_up(index), &|| format!("cannot take {interface} up"))?;
     if let Some(gateway) = network.gateway {
         ask(Request::default_route(index, gateway), &|| format!("cannot route through {gateway}"))?;

@@ -6,6 +6,7 @@
 //! | `banger.addr` | address and prefix length of the first interface: `10.0.2.15/24` | no |
 //! | `banger.gw` | default gateway | no; only with `banger.addr` |
 //! | `banger.dns` | name servers, separated by `,` | no; only with `banger.addr` |
+//! | `banger.mtu` | bytes of a packet, 1280 to 65535 | no; only with `banger.addr` |
 //! | `banger.key` | who may log in as root: see [`AuthorizedKey`] | no |
 //! | `systemd.mask` | a unit not to be started; once for each unit. Read by systemd itself | no |
 //! | `root`, `rootfstype`, `ro`, `rw` | the root file system: see [`RootFs`] | no |
@@ -49,6 +50,9 @@ pub struct GuestNetwork {
     pub gateway: Option<Ipv4Addr>,
     /// Name servers, best first.
     pub dns: Vec<Ipv4Addr>,
+    /// Bytes of a packet, 1,280 to 65,535; `None` leaves it to the driver. Firecracker's
+    /// interfaces, unlike QEMU's, do not tell the driver.
+    pub mtu: Option<u16>,
 }
 
 /// A parameter that cannot be used.
@@ -98,6 +102,9 @@ impl GuestParams {
                 let servers: Vec<_> = network.dns.iter().map(Ipv4Addr::to_string).collect();
                 add("banger.dns", &servers.join(","));
             }
+            if let Some(mtu) = network.mtu {
+                add("banger.mtu", &mtu);
+            }
         }
         if let Some(key) = &self.ssh_key {
             add("banger.key", &key.to_parameter());
@@ -142,6 +149,7 @@ struct Reader {
     address: Option<Ipv4Cidr>,
     gateway: Option<Ipv4Addr>,
     dns: Vec<Ipv4Addr>,
+    mtu: Option<u16>,
     ssh_key: Option<AuthorizedKey>,
     mask: Vec<UnitName>,
     device: Option<String>,
@@ -166,6 +174,7 @@ impl Reader {
                 let servers = value.split(',').map(address).collect::<Result<_, _>>();
                 self.dns = self.value(key, servers).unwrap_or_default();
             }
+            "banger.mtu" => self.mtu = self.value(key, mtu(value)),
             "banger.key" => self.ssh_key = self.value(key, AuthorizedKey::from_parameter(value)),
             "systemd.mask" => {
                 let unit = self.value(key, value.parse());
@@ -178,8 +187,8 @@ impl Reader {
             "rw" => self.read_only = false,
             _ if key.starts_with("banger.") => self.problem(
                 key,
-                "is not known; there are banger.host, banger.addr, banger.gw, banger.dns and \
-                 banger.key",
+                "is not known; there are banger.host, banger.addr, banger.gw, banger.dns, \
+                 banger.mtu and banger.key",
             ),
             _ => {}
         }
@@ -195,10 +204,10 @@ impl Reader {
     }
 
     fn finish(mut self) -> Result<GuestParams, Vec<ParamProblem>> {
-        for (key, needs) in [("banger.gw", "banger.addr"), ("banger.dns", "banger.addr")] {
+        for key in ["banger.gw", "banger.dns", "banger.mtu"] {
             let has = |key: &str| self.seen.iter().any(|seen| seen == key);
-            if has(key) && !has(needs) {
-                self.problem(key, format!("is of no use without {needs}"));
+            if has(key) && !has("banger.addr") {
+                self.problem(key, "is of no use without banger.addr");
             }
         }
         if let (Some(address), Some(gateway)) = (self.address, self.gateway)
@@ -211,8 +220,9 @@ impl Reader {
         }
         match self.hostname {
             Some(hostname) if self.problems.is_empty() => {
-                let (gateway, dns) = (self.gateway, self.dns);
-                let network = self.address.map(|address| GuestNetwork { address, gateway, dns });
+                let (gateway, dns, mtu) = (self.gateway, self.dns, self.mtu);
+                let network =
+                    self.address.map(|address| GuestNetwork { address, gateway, dns, mtu });
                 let root = RootFs::from_checked(self.device, self.fstype, self.read_only);
                 Ok(GuestParams { hostname, network, ssh_key: self.ssh_key, mask: self.mask, root })
             }
@@ -224,6 +234,15 @@ impl Reader {
 fn address(text: &str) -> Result<Ipv4Addr, String> {
     text.parse()
         .map_err(|_| format!("“{}” is not an IPv4 address such as 10.0.2.2", types::clip(text)))
+}
+
+/// What an interface can be told: the least of IPv6 (RFC 8200), so that it is not lost, and the most
+/// of virtio-net.
+fn mtu(text: &str) -> Result<u16, String> {
+    // Plain digits only: `parse` would take a sign.
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let mtu = text.parse().ok().filter(|mtu| digits && *mtu >= 1280);
+    mtu.ok_or_else(|| format!("“{}” is not a number of bytes, 1280 to 65535", types::clip(text)))
 }
 
 #[cfg(test)]

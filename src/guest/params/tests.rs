@@ -10,6 +10,7 @@ fn example() -> GuestParams {
             address: "10.0.2.15/24".parse().expect("valid"),
             gateway: Some(Ipv4Addr::new(10, 0, 2, 2)),
             dns: vec![Ipv4Addr::new(10, 0, 2, 3), Ipv4Addr::new(9, 9, 9, 9)],
+            mtu: Some(1420),
         }),
         ssh_key: Some(KEY.parse().expect("valid")),
         mask: vec!["home.mount".parse().expect("valid"), "var.mount".parse().expect("valid")],
@@ -28,7 +29,7 @@ fn the_command_line_is_what_the_table_says() {
     assert_eq!(
         example().to_cmdline(),
         "root=/dev/vda rootfstype=ext4 rw banger.host=web banger.addr=10.0.2.15/24 \
-         banger.gw=10.0.2.2 banger.dns=10.0.2.3,9.9.9.9 \
+         banger.gw=10.0.2.2 banger.dns=10.0.2.3,9.9.9.9 banger.mtu=1420 \
          banger.key=ssh-ed25519:AAAAC3NzaC1lZDI1NTE5AAAAIDi0+/abcde=:dev@work%3a%20the%20laptop \
          systemd.mask=home.mount systemd.mask=var.mount"
     );
@@ -66,6 +67,10 @@ fn each_bad_value_is_a_readable_problem() {
         ("banger.addr=10.0.2.15/24 banger.gw=x", "banger.gw: “x” is not an IPv4 address"),
         ("banger.addr=10.0.2.15/24 banger.gw=10.0.3.2", "banger.gw: 10.0.3.2 is not in the"),
         ("banger.addr=10.0.2.15/24 banger.dns=", "banger.dns: “” is not an IPv4 address"),
+        ("banger.addr=10.0.2.15/24 banger.mtu=1279", "banger.mtu: “1279” is not a number of"),
+        ("banger.addr=10.0.2.15/24 banger.mtu=65536", "banger.mtu: “65536” is not a number of"),
+        ("banger.addr=10.0.2.15/24 banger.mtu=+1500", "banger.mtu: “+1500” is not a number of"),
+        ("banger.mtu=1500", "banger.mtu: is of no use without banger.addr"),
         ("banger.gw=10.0.2.2", "banger.gw: is of no use without banger.addr"),
         ("banger.adress=10.0.2.15/24", "banger.adress: is not known; there are"),
         ("banger.host=again", "banger.host: is given twice"),
@@ -105,17 +110,18 @@ prop_compose! {
     fn any_params()(
         host in "[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?",
         net in proptest::option::of((1u32..0x7f00_0000, 1u8..=32, any::<bool>(),
-            proptest::collection::vec(any::<u32>(), 0..4))),
+            proptest::collection::vec(any::<u32>(), 0..4), proptest::option::of(1280u16..))),
         key in proptest::option::of(("(ssh-rsa|ssh-ed25519|sk-ssh-ed25519@openssh\\.com)",
             "([A-Za-z0-9+/]{4}){1,40}", "\\PC{0,30}")),
         mask in proptest::collection::vec("[a-z@\\\\-]{1,20}\\.(mount|service|timer)", 0..4),
         device in "/dev/[a-z]{1,3}[0-9]?",
         read_only in any::<bool>(),
     ) -> GuestParams {
-        let network = net.map(|(address, prefix, gateway, dns)| GuestNetwork {
+        let network = net.map(|(address, prefix, gateway, dns, mtu)| GuestNetwork {
             address: Ipv4Cidr::new(Ipv4Addr::from_bits(address), prefix).expect("a host's"),
             gateway: gateway.then_some(Ipv4Addr::from_bits(address)),
             dns: dns.into_iter().map(Ipv4Addr::from_bits).collect(),
+            mtu,
         });
         let line = |(kind, blob, comment): (String, String, String)| format!("{kind} {blob} {comment}");
         GuestParams {

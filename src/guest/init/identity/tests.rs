@@ -10,6 +10,7 @@ fn params() -> GuestParams {
             address: "10.0.2.15/24".parse().expect("valid"),
             gateway: None,
             dns: vec!["10.0.2.3".parse().expect("valid"), "9.9.9.9".parse().expect("valid")],
+            mtu: None,
         }),
         ssh_key: Some(KEY.parse().expect("valid")),
         ..GuestParams::new("web".parse().expect("valid"))
