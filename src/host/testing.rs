@@ -5,8 +5,9 @@
 //! `/proc/sys/net` it is the thread's, and so it is for programs that the thread starts.
 
 use std::{
+    env,
     fs::{self, File},
-    io,
+    io::{self, Write},
     os::fd::AsRawFd,
     sync::mpsc,
     thread::{self, JoinHandle},
@@ -30,6 +31,21 @@ pub fn in_own_netns<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
         });
         worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
+}
+
+/// The same for a test, which is skipped loudly where no namespace can be made: on standard error,
+/// and in the file that `BANGER_SKIP_FILE` names.
+///
+/// # Panics
+/// With what `work` panics with.
+pub fn alone(test: &str, work: impl FnOnce() + Send) {
+    let Err(error) = in_own_netns(work) else { return };
+    let line = format!("{test}: no network namespace: {error}\n");
+    eprint!("skipped: {line}");
+    if let Some(path) = env::var_os("BANGER_SKIP_FILE") {
+        let file = File::options().append(true).create(true).open(path);
+        file.and_then(|mut file| file.write_all(line.as_bytes())).expect("the skip file");
+    }
 }
 
 fn enter_new() -> io::Result<()> {

@@ -3,15 +3,8 @@ use std::process::Command;
 use super::*;
 use crate::{
     domain::{Subnet, Tag, VmId},
-    host::{ops::Inventory, testing::in_own_netns},
+    host::{ops::Inventory, testing::alone},
 };
-
-/// Says so when there can be no namespace; what needs one is then tested in the lab only.
-fn alone(test: &str, work: impl FnOnce() + Send) {
-    if let Err(error) = in_own_netns(work) {
-        eprintln!("skipped: {test}: no network namespace: {error}");
-    }
-}
 
 fn tag() -> Tag {
     Tag::from_bytes([0x3f, 0xa2, 0xc1])

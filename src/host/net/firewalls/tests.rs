@@ -8,7 +8,7 @@ use std::{
 use super::*;
 use crate::{
     domain::Subnet,
-    host::{net, testing::in_own_netns},
+    host::{net, testing::alone},
 };
 
 fn tag() -> Tag {
@@ -24,9 +24,7 @@ fn with(test: &str, ruleset: &str, work: impl FnOnce() + Send) {
         assert!(nft.wait().expect("an end").success(), "{ruleset}");
         work();
     };
-    if let Err(error) = in_own_netns(all) {
-        eprintln!("skipped: {test}: no network namespace: {error}");
-    }
+    alone(test, all);
 }
 
 fn found() -> Vec<Firewall> {
