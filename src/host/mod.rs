@@ -4,6 +4,7 @@
 //! against a [`FakeHost`] that fails where it is told to. The rest (locks, directories, PTYs,
 //! processes of our own) is cheap and unprivileged and is used for real everywhere.
 
+pub mod call;
 pub mod dirs;
 pub mod disk;
 pub mod dm;
@@ -16,6 +17,7 @@ pub mod net;
 pub mod ops;
 pub mod process;
 pub mod pty;
+pub mod replace;
 pub mod resolver;
 pub mod sockets;
 pub mod testing;

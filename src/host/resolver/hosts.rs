@@ -4,17 +4,11 @@
 //! can be replaced; in a container, where it is a mount of its own, it is written in place, and put
 //! back if that fails.
 
-use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt, fchown},
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fs, io, path::PathBuf, time::Duration};
 
 use crate::{
     domain::{Problem, Subnet, Tag, ZONE},
-    host::{lock::FileLock, ops::HostsName},
+    host::{lock::FileLock, ops::HostsName, replace::replace},
 };
 
 /// How long another writer is waited for.
@@ -76,11 +70,9 @@ impl HostsFile {
             return Err(Problem::new(self.what("change"), why, "try again"));
         };
         let _lock = lock.remove_on_drop();
-        // A link stays one.
-        let path = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
         let old = self.read()?;
         let new = with_block(&old, tag, names).map_err(|why| self.damaged(tag, &why))?;
-        if new == old { Ok(()) } else { replace(&path, &old, &new).map_err(failed) }
+        if new == old { Ok(()) } else { replace(&self.path, &old, &new).map_err(failed) }
     }
 
     /// See [`hosts_lines`].
@@ -194,65 +186,12 @@ fn with_block(text: &[u8], tag: &Tag, names: &[HostsName]) -> Result<Vec<u8>, St
     Ok(new)
 }
 
-/// Puts `new` in the place of `old`.
-fn replace(path: &Path, old: &[u8], new: &[u8]) -> io::Result<()> {
-    match by_rename(path, new) {
-        // A mount of its own cannot be renamed over; a directory may be read-only around a file that
-        // is not.
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::ResourceBusy
-                    | io::ErrorKind::CrossesDevices
-                    | io::ErrorKind::PermissionDenied
-                    | io::ErrorKind::ReadOnlyFilesystem
-            ) =>
-        {
-            in_place(path, new).inspect_err(|_| {
-                // As good as it goes; the error is told either way.
-                let _ = in_place(path, old);
-            })
-        }
-        other => other,
-    }
-}
-
-fn by_rename(path: &Path, new: &[u8]) -> io::Result<()> {
-    let dir = path.parent().filter(|dir| dir.is_dir()).unwrap_or(Path::new("/"));
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temp = dir.join(format!(".{name}.banger-{}", std::process::id()));
-    let made = || -> io::Result<()> {
-        // One that is there was left by a dead process of our number: we hold the lock.
-        let _ = fs::remove_file(&temp);
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temp)?;
-        file.write_all(new)?;
-        match fs::metadata(path) {
-            Ok(like) => {
-                fchown(&file, Some(like.uid()), Some(like.gid()))?;
-                file.set_permissions(like.permissions())?;
-            }
-            Err(_) => file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?,
-        }
-        file.sync_all()?;
-        fs::rename(&temp, path)?;
-        File::open(dir)?.sync_all()
-    };
-    made().inspect_err(|_| {
-        let _ = fs::remove_file(&temp);
-    })
-}
-
-fn in_place(path: &Path, text: &[u8]) -> io::Result<()> {
-    // Not truncated first: the old text's end goes only when the new one is there.
-    let mut file = OpenOptions::new().write(true).open(path)?;
-    file.write_all(text)?;
-    file.set_len(text.len() as u64)?;
-    file.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{os::unix::fs::PermissionsExt, thread};
+    use std::{
+        os::unix::fs::{MetadataExt, PermissionsExt},
+        thread,
+    };
 
     use super::*;
 
@@ -369,16 +308,6 @@ mod tests {
         assert_ne!(before.ino(), after.ino(), "replaced, not overwritten");
         assert!(fs::symlink_metadata(&path).expect("there").is_symlink());
         assert!(etc.text().contains("web.vm"));
-    }
-
-    #[test]
-    fn in_place_it_is_as_long_as_the_new_text() {
-        let etc = etc("something that is rather long\n");
-        let path = etc.dir.path().join("hosts");
-        let before = fs::metadata(&path).expect("there").ino();
-        in_place(&path, b"short\n").expect("written");
-        assert_eq!(etc.text(), "short\n");
-        assert_eq!(fs::metadata(&path).expect("there").ino(), before);
     }
 
     #[test]

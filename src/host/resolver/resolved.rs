@@ -1,24 +1,20 @@
 //! Telling systemd-resolved who knows our names.
 
 use std::{
-    io::{self, Read},
     net::SocketAddrV4,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use crate::domain::{Problem, Subnet, Tag, ZONE};
+use crate::{
+    domain::{Problem, Subnet, Tag, ZONE},
+    host::call::Call,
+};
 
 /// Where `resolvectl` may be. Not the caller's `PATH`: this runs as root for others.
 const PLACES: &[&str] = &["/usr/bin", "/bin", "/run/current-system/sw/bin"];
 /// How long one call may take; resolved answers at once or is stuck.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How often a call is looked after.
-const LOOK: Duration = Duration::from_millis(5);
-/// Bytes of a program's complaint that are kept.
-const SAID_MAX: u64 = 512;
 
 /// The program that tells systemd-resolved about links.
 #[derive(Clone, Debug)]
@@ -91,50 +87,13 @@ impl Resolvectl {
         self.links.join(link).exists()
     }
 
-    fn start(&self, args: &[&str]) -> Result<(Child, String), String> {
-        let line = format!("resolvectl {}", args.join(" "));
-        let child = Command::new(&self.program)
-            .args(args)
-            .env("LC_ALL", "C")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn();
-        child.map(|child| (child, line.clone())).map_err(|error| format!("{line}: {error}"))
+    fn start(&self, args: &[&str]) -> Result<Call, String> {
+        Call::start(&self.program, args)
     }
 }
 
-/// Waits for a call; in the error, what it said.
-fn end(call: Result<(Child, String), String>) -> Result<(), String> {
-    let (mut child, line) = call?;
-    let begin = Instant::now();
-    let ended: io::Result<_> = loop {
-        match child.try_wait() {
-            Ok(None) if begin.elapsed() < PATIENCE => thread::sleep(LOOK),
-            Ok(None) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                let seconds = PATIENCE.as_secs();
-                return Err(format!("{line}: no answer within {seconds} s"));
-            }
-            Ok(Some(status)) => break Ok(status),
-            Err(error) => break Err(error),
-        }
-    };
-    match ended {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => {
-            let mut said = Vec::new();
-            if let Some(err) = child.stderr.take() {
-                // What it did not say cannot be shown.
-                let _ = err.take(SAID_MAX).read_to_end(&mut said);
-            }
-            let said = String::from_utf8_lossy(&said);
-            let said = said.lines().next().map_or_else(|| status.to_string(), str::to_owned);
-            Err(format!("{line}: {said}"))
-        }
-        Err(error) => Err(format!("{line}: {error}")),
-    }
+fn end(call: Result<Call, String>) -> Result<(), String> {
+    call?.end(PATIENCE)
 }
 
 fn problem(why: &str) -> Problem {
@@ -171,7 +130,7 @@ fn zones(subnet: Subnet) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, net::Ipv4Addr, os::unix::fs::PermissionsExt};
+    use std::{fs, net::Ipv4Addr, os::unix::fs::PermissionsExt, process::Command};
 
     use super::*;
 
