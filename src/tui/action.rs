@@ -20,6 +20,8 @@ pub enum Context {
     Terminal,
     /// The Jobs screen.
     Jobs,
+    /// The Host screen.
+    Host,
     /// The screen shown while the runtime directory is missing.
     FirstStart,
     /// Forms.
@@ -34,16 +36,19 @@ pub enum Context {
     Help,
     /// The list of past notices.
     History,
+    /// What shows something whole.
+    View,
 }
 
 impl Context {
     /// All of them, in the order in which `docs/keys.md` and the help show them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Machines,
         Self::Filter,
         Self::Panes,
         Self::Terminal,
         Self::Jobs,
+        Self::Host,
         Self::FirstStart,
         Self::List,
         Self::Global,
@@ -53,6 +58,7 @@ impl Context {
         Self::Palette,
         Self::Help,
         Self::History,
+        Self::View,
     ];
 
     /// Its name in `keymap.toml`.
@@ -66,6 +72,7 @@ impl Context {
             Self::Panes => "panes",
             Self::Terminal => "terminal",
             Self::Jobs => "jobs",
+            Self::Host => "host",
             Self::FirstStart => "first-start",
             Self::Form => "form",
             Self::Confirm => "confirm",
@@ -73,6 +80,7 @@ impl Context {
             Self::Palette => "palette",
             Self::Help => "help",
             Self::History => "history",
+            Self::View => "view",
         }
     }
 
@@ -87,6 +95,7 @@ impl Context {
             Self::Panes => "Panes",
             Self::Terminal => "A pane with the keyboard",
             Self::Jobs => "Jobs",
+            Self::Host => "Host",
             Self::FirstStart => "First start",
             Self::Form => "Forms",
             Self::Confirm => "Questions",
@@ -94,6 +103,7 @@ impl Context {
             Self::Palette => "Palette",
             Self::Help => "Help",
             Self::History => "Notices",
+            Self::View => "Something shown whole",
         }
     }
 }
@@ -183,8 +193,6 @@ actions! {
     SortMemory "sort-memory" "by memory" "Sort by memory" [Machines] [", m"] None true;
     SortDisk "sort-disk" "by disk" "Sort by disk used" [Machines] [", d"] None true;
     SortUptime "sort-uptime" "by uptime" "Sort by uptime" [Machines] [", u"] None true;
-    TabNext "tab-next" "next tab" "Next tab of the detail, next pane" [Machines Panes] ["l" "right" "]"] None false;
-    TabPrev "tab-prev" "previous tab" "Previous tab of the detail, previous pane" [Machines Panes] ["h" "left" "["] None false;
     FilterAccept "filter-accept" "keep" "Keep the filter and go back to the list" [Filter] ["enter" "down"] None false;
 
     PaneFocus "pane-focus" "type" "Give the pane the keyboard" [Panes] ["enter" "i"] None false;
@@ -200,27 +208,37 @@ actions! {
     JobCancel "job-cancel" "cancel" "Cancel the job" [Jobs] ["x"] Confirm true;
     JobRetry "job-retry" "retry" "Do a failed job again" [Jobs] ["r"] None true;
     JobDismiss "job-dismiss" "dismiss" "Take an ended job off the list" [Jobs] ["d"] None true;
+
+    HostOpen "host-open" "whole" "Show the line whole: the command, why, the error" [Host] ["enter" "e"] None false;
+    HostCopy "host-copy" "copy" "Copy the command of the line" [Host View] ["y"] None false;
+    HostClean "host-clean" "clean" "Remove what is left over on the host" [Host] ["c"] Confirm true;
+    HostLook "host-look" "look again" "Look at the host again" [Host] ["r"] None true;
+    HostFilter "host-filter" "filter" "Filter the lines: words, ! inverts" [Host] ["/"] None false;
+    TabNext "tab-next" "next tab" "Next tab, next pane" [Machines Panes Host] ["l" "right" "]"] None false;
+    TabPrev "tab-prev" "previous tab" "Previous tab, previous pane" [Machines Panes Host] ["h" "left" "["] None false;
+
     Bootstrap "bootstrap" "set up" "Make or complete the runtime directory" [FirstStart] ["enter" "b"] None true;
 
-    Up "up" "up" "Up" [List Palette Help History] ["k" "up"] None false;
-    Down "down" "down" "Down" [List Palette Help History] ["j" "down"] None false;
-    Top "top" "top" "To the top" [List Help History] ["g g" "home"] None false;
-    Bottom "bottom" "bottom" "To the bottom" [List Help History] ["G" "end"] None false;
-    HalfDown "half-page-down" "½ page down" "Half a page down" [List Help History] ["ctrl-d"] None false;
-    HalfUp "half-page-up" "½ page up" "Half a page up" [List Help History] ["ctrl-u"] None false;
-    PageDown "page-down" "page down" "A page down" [List Palette Help History] ["pgdn"] None false;
-    PageUp "page-up" "page up" "A page up" [List Palette Help History] ["pgup"] None false;
+    Up "up" "up" "Up" [List Palette Help History View] ["k" "up"] None false;
+    Down "down" "down" "Down" [List Palette Help History View] ["j" "down"] None false;
+    Top "top" "top" "To the top" [List Help History View] ["g g" "home"] None false;
+    Bottom "bottom" "bottom" "To the bottom" [List Help History View] ["G" "end"] None false;
+    HalfDown "half-page-down" "½ page down" "Half a page down" [List Help History View] ["ctrl-d"] None false;
+    HalfUp "half-page-up" "½ page up" "Half a page up" [List Help History View] ["ctrl-u"] None false;
+    PageDown "page-down" "page down" "A page down" [List Palette Help History View] ["pgdn"] None false;
+    PageUp "page-up" "page up" "A page up" [List Palette Help History View] ["pgup"] None false;
 
     GoMachines "go-machines" "machines" "Go to Machines" [Global] ["1" "g m"] None true;
     GoPanes "go-panes" "panes" "Go to Panes" [Global] ["2" "g p"] None true;
     GoJobs "go-jobs" "jobs" "Go to Jobs" [Global] ["3" "J" "g j"] None true;
+    GoHost "go-host" "host" "Go to Host" [Global] ["5" "g h"] None true;
     NextScreen "next-screen" "next screen" "Next screen" [Global] ["tab"] None false;
     PrevScreen "prev-screen" "previous screen" "Previous screen" [Global] ["shift-tab"] None false;
     History "notices" "notices" "Show the notices so far" [Global] ["H" "g n"] None true;
     Palette "palette" "commands" "Find and run any command" [Global] [":" "ctrl-p"] None false;
     Help "help" "help" "Show what can be done here and now" [Global] ["?"] None true;
     Back "back" "back" "One level back; never quits"
-        [Global Filter Form Confirm Prompt Palette Help History] ["esc"] None false;
+        [Global Filter Form Confirm Prompt Palette Help History View] ["esc"] None false;
     Redraw "redraw" "redraw" "Draw the whole screen again" [Global] ["ctrl-l"] None true;
     Suspend "suspend" "suspend" "Suspend banger; machines keep running" [Global] ["ctrl-z"] None true;
     Quit "quit" "quit" "Quit banger; machines keep running" [Global] ["q" "ctrl-c"] None true;
@@ -228,12 +246,12 @@ actions! {
     FieldNext "field-next" "next field" "Next field" [Form] ["tab" "down"] None false;
     FieldPrev "field-prev" "previous field" "Previous field" [Form] ["shift-tab" "up"] None false;
     Submit "submit" "do it" "Do what the form says" [Form] ["enter" "ctrl-s"] None false;
-    Cancel "cancel" "cancel" "Close without doing anything" [Form Confirm Prompt Palette Help History] ["ctrl-c"] None false;
+    Cancel "cancel" "cancel" "Close without doing anything" [Form Confirm Prompt Palette Help History View] ["ctrl-c"] None false;
     Yes "yes" "yes" "Yes" [Confirm] ["y"] None false;
     No "no" "no" "No" [Confirm] ["n" "q"] None false;
     OtherButton "other-button" "other button" "Move to the other button" [Confirm] ["tab" "shift-tab" "left" "right" "h" "l"] None false;
     Accept "accept" "accept" "Press the button, accept the line" [Confirm Prompt Palette] ["enter"] None false;
-    CloseView "close-view" "close" "Close" [Help History] ["q" "enter"] None false;
+    CloseView "close-view" "close" "Close" [Help History View] ["q" "enter"] None false;
 }
 
 impl Action {

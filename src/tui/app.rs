@@ -25,6 +25,7 @@ use super::{
     },
     screens::{
         first_start::FirstStart,
+        host::Host,
         jobs::Jobs,
         machines::Machines,
         panes::{self, PanesScreen},
@@ -65,6 +66,7 @@ pub struct App {
     machines: Box<dyn Layer>,
     panes: Box<dyn Layer>,
     jobs: Box<dyn Layer>,
+    host: Box<dyn Layer>,
     first_start: Box<dyn Layer>,
     popups: Vec<Box<dyn Layer>>,
     pressed: Vec<Chord>,
@@ -86,6 +88,7 @@ impl App {
             machines: Box::<Machines>::default(),
             panes: Box::<PanesScreen>::default(),
             jobs: Box::<Jobs>::default(),
+            host: Box::<Host>::default(),
             first_start: Box::<FirstStart>::default(),
             popups: Vec::new(),
             pressed: Vec::new(),
@@ -246,6 +249,7 @@ impl App {
             Screen::Machines => self.machines.as_ref(),
             Screen::Panes => self.panes.as_ref(),
             Screen::Jobs => self.jobs.as_ref(),
+            Screen::Host => self.host.as_ref(),
         }
     }
 
@@ -364,10 +368,12 @@ impl App {
             self.toast(NoticeLevel::Warning, why, "");
             return false;
         }
-        // What lies in the way is taken away first.
+        // What lies in the way is taken away first. Who types looks at the line, not at what was
+        // said: there Esc does both.
         if action == Action::Back
             && self.popups.is_empty()
             && self.state.toasts.dismiss(self.state.now)
+            && !self.top().takes_text(&self.state)
         {
             return true;
         }
@@ -381,6 +387,7 @@ impl App {
             Action::GoMachines => self.go(Screen::Machines),
             Action::GoPanes => self.go(Screen::Panes),
             Action::GoJobs => self.go(Screen::Jobs),
+            Action::GoHost => self.go(Screen::Host),
             Action::NextScreen => self.go_by(1),
             Action::PrevScreen => self.go_by(Screen::ALL.len() - 1),
             Action::History => self.popups.push(Box::<History>::default()),
@@ -434,6 +441,7 @@ impl App {
 
     fn go(&mut self, screen: Screen) {
         self.state.screen = screen;
+        self.state.visits += 1;
         self.resize_panes();
         // What is shown now has its own wishes: a console to attach to.
         self.everyone(&LayerEvent::Tick);
@@ -495,7 +503,8 @@ impl App {
             self.state.marks.retain(alive);
         }
         // Every screen keeps up, also those that are not shown.
-        for layer in [&mut self.machines, &mut self.panes, &mut self.jobs, &mut self.first_start] {
+        let (machines, panes) = (&mut self.machines, &mut self.panes);
+        for layer in [machines, panes, &mut self.jobs, &mut self.host, &mut self.first_start] {
             let mut cx = Cx::new(&mut self.state, &mut self.effects);
             layer.handle_event(&LayerEvent::Fleet, &mut cx);
         }
@@ -586,6 +595,7 @@ impl App {
             (None, Screen::Machines) => &mut self.machines,
             (None, Screen::Panes) => &mut self.panes,
             (None, Screen::Jobs) => &mut self.jobs,
+            (None, Screen::Host) => &mut self.host,
         };
         let mut cx = Cx::new(&mut self.state, &mut self.effects);
         let handled = layer.handle_event(event, &mut cx);

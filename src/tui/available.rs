@@ -67,6 +67,9 @@ fn reason(state: &State, action: Action) -> Option<String> {
         Action::JobOpen | Action::JobCancel | Action::JobRetry | Action::JobDismiss => {
             job(state, action)
         }
+        Action::HostOpen | Action::HostCopy | Action::HostClean | Action::HostLook => {
+            of_host(state, action)
+        }
         Action::PaneFocus
         | Action::PaneZoom
         | Action::PaneClose
@@ -162,6 +165,23 @@ fn one(state: &State, action: Action) -> Option<String> {
         }
         Action::VmRename if state.gone => Some(GONE.to_owned()),
         Action::VmRename if vm.phase == Phase::Deleting => Some(format!("{name} is {word}")),
+        _ => None,
+    }
+}
+
+fn of_host(state: &State, action: Action) -> Option<String> {
+    let report = state.fleet.report.as_ref();
+    match action {
+        Action::HostLook | Action::HostClean if state.gone => Some(GONE.to_owned()),
+        Action::HostClean => match report {
+            None => Some("nobody looked at the host yet".to_owned()),
+            Some(report) if report.orphans.is_empty() => Some("nothing is left over".to_owned()),
+            Some(_) => None,
+        },
+        Action::HostOpen if !state.host_line => Some("there is no line".to_owned()),
+        Action::HostCopy if state.host_command.is_none() => {
+            Some("there is no command in this line".to_owned())
+        }
         _ => None,
     }
 }

@@ -62,14 +62,18 @@ fn top_line(area: Rect, cx: &mut Draw<'_>, hints: &Hints) {
     let header = cx.theme.style(Slot::Header);
     cx.buf.set_style(area, header);
     let mut x = put(cx.buf, area.x, area.y, " banger ", cx.theme.style(Slot::Title), area.width);
-    for (index, screen) in Screen::ALL.into_iter().enumerate() {
+    for screen in Screen::ALL {
         let count = match screen {
             Screen::Machines => cx.state.fleet.vms.len(),
             Screen::Panes => cx.state.panes.len(),
             Screen::Jobs => cx.state.running_jobs(),
+            // What is left over there.
+            Screen::Host => cx.state.fleet.report.as_ref().map_or(0, |report| report.orphans.len()),
         };
         let count = if count == 0 { String::new() } else { format!(" {count}") };
-        let text = format!(" {} {}{count} ", index + 1, screen.title());
+        let key = cx.state.keys.keys_of(&[Context::Global], screen.action());
+        let key = key.map(|key| format!(" {key}")).unwrap_or_default();
+        let text = format!("{key} {}{count} ", screen.title());
         let style =
             if screen == cx.state.screen { cx.theme.style(Slot::Selection) } else { header };
         let end = put(cx.buf, x, area.y, &text, style, area.right().saturating_sub(x));

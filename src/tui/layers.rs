@@ -135,6 +135,8 @@ pub enum Hit {
     Action(Action),
     /// The tab of a screen.
     Screen(Screen),
+    /// The tab of a list of the Host screen.
+    HostTab(super::screens::host::Tab),
     /// The head of a column.
     Column(Sort),
     /// The tab of a pane.

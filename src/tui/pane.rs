@@ -307,7 +307,7 @@ impl Panes {
         let shown = match screen {
             Screen::Panes => self.current(),
             Screen::Machines => self.peek.as_ref(),
-            Screen::Jobs => None,
+            Screen::Jobs | Screen::Host => None,
         };
         shown.and_then(|entry| entry.pane.as_ref()).is_some_and(Pane::take_dirty)
     }

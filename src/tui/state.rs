@@ -3,7 +3,8 @@
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
-    event::Ticket, forms::new_vm::Remembered, keymap::KeyMap, pane::Panes, toasts::Toasts,
+    action::Action, event::Ticket, forms::new_vm::Remembered, keymap::KeyMap, pane::Panes,
+    toasts::Toasts,
 };
 use crate::{
     config::{Config, theme::Theme},
@@ -30,11 +31,13 @@ pub enum Screen {
     Panes,
     /// What takes longer than a blink.
     Jobs,
+    /// The machine banger runs on.
+    Host,
 }
 
 impl Screen {
     /// All of them, in order.
-    pub const ALL: [Self; 3] = [Self::Machines, Self::Panes, Self::Jobs];
+    pub const ALL: [Self; 4] = [Self::Machines, Self::Panes, Self::Jobs, Self::Host];
 
     /// As shown on its tab.
     #[must_use]
@@ -43,6 +46,18 @@ impl Screen {
             Self::Machines => "Machines",
             Self::Panes => "Panes",
             Self::Jobs => "Jobs",
+            Self::Host => "Host",
+        }
+    }
+
+    /// What goes there.
+    #[must_use]
+    pub const fn action(self) -> Action {
+        match self {
+            Self::Machines => Action::GoMachines,
+            Self::Panes => Action::GoPanes,
+            Self::Jobs => Action::GoJobs,
+            Self::Host => Action::GoHost,
         }
     }
 }
@@ -83,6 +98,12 @@ pub struct State {
     pub marks: BTreeSet<VmId>,
     /// The job under the cursor.
     pub job: Option<JobId>,
+    /// Whether there is a line under the cursor of the Host screen.
+    pub host_line: bool,
+    /// The command in it.
+    pub host_command: Option<String>,
+    /// How often a screen was gone to: one that is shown again knows by it that it was left.
+    pub visits: u64,
     /// What was said in passing.
     pub toasts: Toasts,
     /// The open consoles.
@@ -112,6 +133,9 @@ impl State {
             selected: None,
             marks: BTreeSet::new(),
             job: None,
+            host_line: false,
+            host_command: None,
+            visits: 0,
             toasts: Toasts::default(),
             panes: Panes::default(),
             theme,

@@ -170,6 +170,8 @@ impl Palette {
             _ => {
                 if of.contains(&Context::Jobs) {
                     cx.go(Screen::Jobs);
+                } else if of.contains(&Context::Host) {
+                    cx.go(Screen::Host);
                 } else if of.contains(&Context::Panes) {
                     cx.go(Screen::Panes);
                 }

@@ -1,6 +1,7 @@
 //! What lies below all popups.
 
 pub mod first_start;
+pub mod host;
 pub mod jobs;
 pub mod machines;
 pub mod panes;

@@ -1,0 +1,167 @@
+//! Something that a list shows in one line, whole.
+
+use ratatui::{crossterm::event::MouseEventKind, layout::Rect};
+
+use crate::{
+    config::theme::Slot,
+    domain::NoticeLevel,
+    tui::{
+        action::{Action, Context},
+        effect::Effect,
+        event::{Handled, LayerEvent},
+        layers::{Cx, Draw, Layer},
+        state::State,
+        text::{clip, width},
+        widgets::{popup, put, wrap},
+    },
+};
+
+/// Something that is said of a thing: `Why`, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// One word, or nothing.
+    pub label: &'static str,
+    /// What is said; empty parts are left out.
+    pub text: String,
+    /// What it looks like.
+    pub slot: Slot,
+}
+
+/// Columns before the texts: the longest label and a gap.
+const TEXT: u16 = 9;
+
+/// The parts as rows of text that is at most `columns` wide, labels included.
+fn rows(parts: &[Part], columns: u16) -> Vec<(&'static str, String, Slot)> {
+    let room = usize::from(columns.saturating_sub(TEXT)).max(1);
+    let mut rows = Vec::new();
+    for part in parts.iter().filter(|part| !part.text.is_empty()) {
+        for (n, line) in wrap(&part.text, room).into_iter().enumerate() {
+            rows.push((if n == 0 { part.label } else { "" }, line, part.slot));
+        }
+    }
+    rows
+}
+
+/// Draws the parts from row `top` on. Returns how many rows they have.
+pub fn draw_parts(parts: &[Part], top: usize, area: Rect, cx: &mut Draw<'_>) -> usize {
+    let rows = rows(parts, area.width);
+    let top = top.min(rows.len().saturating_sub(usize::from(area.height)));
+    for ((label, text, slot), y) in rows.iter().skip(top).zip(area.y..area.bottom()) {
+        put(cx.buf, area.x, y, label, cx.theme.style(Slot::FieldLabel), TEXT);
+        let room = area.width.saturating_sub(TEXT);
+        put(cx.buf, area.x + TEXT, y, text, cx.theme.style(*slot), room);
+    }
+    rows.len()
+}
+
+/// Where a popup that scrolls begins after an action: the row at its top, of `rows`.
+#[must_use]
+pub fn scrolled_by(action: Action, top: usize, rows: usize, state: &State) -> usize {
+    let page = usize::from(state.size.1).saturating_sub(6).max(1);
+    let top = match action {
+        Action::Up => top.saturating_sub(1),
+        Action::Down => top + 1,
+        Action::HalfUp => top.saturating_sub(page / 2),
+        Action::HalfDown => top + page / 2,
+        Action::PageUp => top.saturating_sub(page),
+        Action::PageDown => top + page,
+        Action::Top => 0,
+        Action::Bottom => rows,
+        _ => top,
+    };
+    // What is shown of the end is for drawing to say, which knows how much fits.
+    top.min(rows.saturating_sub(1))
+}
+
+/// Puts a command, or one a line, on the clipboard and says so.
+pub fn copy(command: &str, cx: &mut Cx<'_>) {
+    let text = match command.lines().count() {
+        0 | 1 => format!("copied: {}", clip(command, 100)),
+        n => format!("copied {n} commands"),
+    };
+    cx.toast(NoticeLevel::Info, text, "");
+    cx.effect(Effect::Copy(command.to_owned()));
+}
+
+/// The popup.
+pub struct Whole {
+    title: String,
+    parts: Vec<Part>,
+    command: Option<String>,
+    top: usize,
+}
+
+impl Whole {
+    /// Shows these parts; `command` can be copied.
+    #[must_use]
+    pub const fn new(title: String, parts: Vec<Part>, command: Option<String>) -> Self {
+        Self { title, parts, command, top: 0 }
+    }
+
+    fn scroll(&mut self, action: Action, state: &State) {
+        let rows = rows(&self.parts, inner_columns(state.size.0)).len();
+        self.top = scrolled_by(action, self.top, rows, state);
+    }
+}
+
+/// Columns of the popup's inside on a screen of this width.
+fn inner_columns(columns: u16) -> u16 {
+    columns.saturating_sub(4).min(110).saturating_sub(4)
+}
+
+impl Layer for Whole {
+    fn title(&self) -> &'static str {
+        "Whole line"
+    }
+
+    fn contexts(&self, _: &State) -> &'static [Context] {
+        &[Context::View]
+    }
+
+    fn handle_event(&mut self, event: &LayerEvent<'_>, cx: &mut Cx<'_>) -> Handled {
+        match event {
+            LayerEvent::Action(Action::Back | Action::Cancel | Action::CloseView) => cx.close(),
+            LayerEvent::Action(Action::HostCopy) => {
+                if let Some(command) = &self.command {
+                    copy(command, cx);
+                }
+            }
+            LayerEvent::Action(action) => self.scroll(*action, cx.state),
+            LayerEvent::Mouse(mouse, _) => match mouse.kind {
+                MouseEventKind::ScrollUp => self.scroll(Action::Up, cx.state),
+                MouseEventKind::ScrollDown => self.scroll(Action::Down, cx.state),
+                _ => {}
+            },
+            LayerEvent::Fleet | LayerEvent::Answer(..) | LayerEvent::Tick => {
+                return Handled::Ignored;
+            }
+            _ => {}
+        }
+        Handled::Consumed
+    }
+
+    fn draw(&self, area: Rect, cx: &mut Draw<'_>) {
+        let columns = inner_columns(area.width) + 4;
+        let rows = rows(&self.parts, inner_columns(area.width)).len();
+        let height = u16::try_from(rows + 4).unwrap_or(u16::MAX).min(area.height);
+        let inner = popup(cx, area, &self.title, columns, height);
+        let list = Rect {
+            x: inner.x + 1,
+            width: inner.width.saturating_sub(2),
+            height: inner.height.saturating_sub(2),
+            ..inner
+        };
+        draw_parts(&self.parts, self.top, list, cx);
+        let more = self.top + usize::from(list.height) < rows;
+        let mut foot = String::new();
+        if more {
+            foot.push_str("↓ more · ");
+        }
+        if self.command.is_some() {
+            foot.push_str("y copies the command · ");
+        }
+        foot.push_str("Esc closes");
+        let y = inner.bottom().saturating_sub(1);
+        put(cx.buf, list.x, y, &foot, cx.theme.style(Slot::TextDim), width(&foot) as u16);
+    }
+}
