@@ -52,6 +52,8 @@ fn monitor_main(monitor: &Monitor) -> ExitCode {
         layout: Layout { state: monitor.state.clone(), run: monitor.run.clone() },
         runtime: monitor.runtime.clone(),
         vmm: monitor.vmm,
+        network: monitor.network,
+        jailer: monitor.jailer,
         stop_timeout_ms: monitor.stop_timeout_ms,
     });
     ExitCode::from(u8::try_from(code).unwrap_or(1))

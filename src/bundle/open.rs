@@ -32,6 +32,8 @@ pub struct ImageFile {
 /// Paths within the runtime directory.
 pub(super) const VMLINUX: &str = "vmlinux";
 pub(super) const INITRD: &str = "initrd.cpio";
+const FIRECRACKER: &str = "firecracker";
+const JAILER: &str = "jailer";
 pub(super) const MODULES_DIR: &str = "modules";
 pub(super) const IMAGES_DIR: &str = "images";
 
@@ -109,6 +111,31 @@ impl Bundle {
             path: self.dir.join(&image.file),
             sha256: file.sha256.clone(),
         })
+    }
+
+    /// Firecracker: that of the runtime directory, else `firecracker` in `PATH`.
+    ///
+    /// # Errors
+    /// Where it was looked for: a clause for `doctor`.
+    pub fn firecracker(&self) -> Result<PathBuf, String> {
+        self.own_or_path(FIRECRACKER)
+    }
+
+    /// Firecracker's jailer, as [`Bundle::firecracker`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn jailer(&self) -> Result<PathBuf, String> {
+        self.own_or_path(JAILER)
+    }
+
+    fn own_or_path(&self, name: &str) -> Result<PathBuf, String> {
+        let own = self.dir.join(name);
+        if self.record.files.contains_key(name) && own.is_file() {
+            return Ok(own);
+        }
+        let found = find_program(name, env::var_os("PATH").as_deref());
+        found.ok_or_else(|| format!("{name} is neither in {} nor in PATH", self.dir.display()))
     }
 
     /// The QEMU of this machine: `qemu-system-<arch>` in `PATH`.

@@ -4,7 +4,7 @@ use std::{ffi::OsString, num::NonZeroU64, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::domain::{VmId, VmmKind};
+use crate::domain::{NetworkKind, VmId, VmmKind};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -92,15 +92,25 @@ pub struct Monitor {
     /// What runs the VM
     #[arg(long, value_parser = vmm)]
     pub vmm: VmmKind,
+    /// How it reaches the world
+    #[arg(long, value_parser = network)]
+    pub network: NetworkKind,
+    /// Whether Firecracker runs in its jailer [default: if it can]
+    #[arg(long)]
+    pub jailer: Option<bool>,
     /// Milliseconds the guest is given when the host shuts down
     #[arg(long)]
     pub stop_timeout_ms: u64,
 }
 
 fn vmm(word: &str) -> Result<VmmKind, String> {
-    let kinds = [VmmKind::QemuKvm, VmmKind::QemuTcg];
-    let found = kinds.into_iter().find(|kind| kind.word() == word);
-    found.ok_or_else(|| format!("“{word}” is none of qemu-kvm, qemu-tcg"))
+    let found = VmmKind::ALL.into_iter().find(|kind| kind.word() == word);
+    found.ok_or_else(|| format!("“{word}” is no VMM"))
+}
+
+fn network(word: &str) -> Result<NetworkKind, String> {
+    let found = NetworkKind::ALL.into_iter().find(|kind| kind.word() == word);
+    found.ok_or_else(|| format!("“{word}” is no kind of network"))
 }
 
 /// `ls`.

@@ -35,6 +35,12 @@ impl Layout {
         self.state.join("bases").join(sha256)
     }
 
+    /// Held by whoever makes or removes a base.
+    #[must_use]
+    pub fn bases_lock(&self) -> PathBuf {
+        self.run.join("bases.lock")
+    }
+
     /// Held by whoever makes or removes what all VMs share on the host.
     #[must_use]
     pub fn host_lock(&self) -> PathBuf {
@@ -85,6 +91,12 @@ impl VmPaths {
     #[must_use]
     pub fn cow(&self) -> PathBuf {
         self.dir.join("root.cow")
+    }
+
+    /// The jail of its VMM, while it runs in one.
+    #[must_use]
+    pub fn jail(&self) -> PathBuf {
+        self.dir.join("jail")
     }
 
     /// What the guest wrote to its serial console; `.1` is the one before.

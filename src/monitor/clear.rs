@@ -8,10 +8,15 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use super::{ground::Ground, shared};
 use crate::{
     domain::VmId,
-    host::process::{self, ProcessRef, Signal},
-    store::{LedgerEntry, LedgerKind, Store},
+    host::{
+        ops::Op,
+        process::{self, ProcessRef, Signal},
+    },
+    store::{LedgerEntry, LedgerKind},
+    vmm::Piece,
 };
 
 /// How long a VMM may take to be gone after SIGKILL. A process in uninterruptible sleep (a disk
@@ -28,36 +33,44 @@ pub struct VmmDetail {
     pub socket: PathBuf,
 }
 
-/// Undoes every entry of the VM, newest first, and strikes out what is gone. An error does not
-/// stop the rest. The caller holds the VM's lock.
+/// Undoes every entry of the VM, newest first, and strikes out what is gone; then what all VMs
+/// share, if this was the last that used it. An error does not stop the rest. The caller holds the
+/// VM's lock. Blocks; not for a thread that drives a tokio runtime.
 ///
 /// Returns one line for each thing that is still there.
-pub fn clear(store: &Store, vm: &VmId) -> Vec<String> {
-    let entries = match store.entries(vm) {
+pub fn clear(ground: &Ground<'_>, vm: &VmId) -> Vec<String> {
+    let entries = match ground.store.entries(vm) {
         Ok(entries) => entries,
         Err(problem) => return vec![problem.to_string()],
     };
     let mut left = Vec::new();
     for entry in entries.iter().rev() {
-        let undone = undo(entry)
+        let undone = undo(ground, vm, entry)
             .map_err(|e| format!("{} {}: {e}", entry.kind, entry.key))
-            .and_then(|()| store.clear(entry.id).map_err(|e| e.to_string()));
+            .and_then(|()| ground.store.clear(entry.id).map_err(|e| e.to_string()));
         if let Err(line) = undone {
             left.push(line);
         }
     }
+    left.extend(shared::release(ground));
     left
 }
 
-fn undo(entry: &LedgerEntry) -> io::Result<()> {
+fn undo(ground: &Ground<'_>, vm: &VmId, entry: &LedgerEntry) -> io::Result<()> {
     let path = Path::new(&entry.key);
+    let run = |op: Op| {
+        ground.run(Some(vm), &op, &[]).map(drop).map_err(|problem| io::Error::other(problem.why))
+    };
     match entry.kind {
         LedgerKind::Process => end(&serde_json::from_value(entry.detail.clone())?),
         LedgerKind::Socket | LedgerKind::File => gone_is_fine(fs::remove_file(path)),
         LedgerKind::Directory => gone_is_fine(fs::remove_dir_all(path)),
         // It goes with the VMM that holds it.
         LedgerKind::PortForward => Ok(()),
-        kind => Err(io::Error::other(format!("nothing makes a {kind} yet"))),
+        LedgerKind::Tap => run(Op::TapGone { vm: vm.clone() }),
+        LedgerKind::Snapshot => run(Op::SnapshotGone { vm: vm.clone() }),
+        LedgerKind::Cgroup => Piece::Cgroup(path.to_owned()).remove(),
+        kind => Err(io::Error::other(format!("a VM has no {kind} of its own"))),
     }
 }
 

@@ -1,16 +1,17 @@
 //! The VM's life under its monitor: launch, boot, reboot, stop.
 
-use std::{os::fd::OwnedFd, time::Duration};
+use core::net::Ipv4Addr;
+use std::{os::fd::OwnedFd, pin::pin, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
     time::timeout,
 };
 
-use super::clock::Clock;
+use super::{clock::Clock, order::Order};
 use crate::{
     domain::{
-        BootMark, BootTimes, ExitReason, Method, MonitorPhase, MonitorStatus, SshEndpoint,
+        BootMark, BootTimes, ExitReason, Method, MonitorPhase, MonitorStatus, Problem, SshEndpoint,
         StopLadder,
     },
     guest::markers::Marker,
@@ -31,6 +32,10 @@ struct Guest {
     /// Its own init runs.
     entered: bool,
     panicked: bool,
+    /// Its SSH listens.
+    ready: bool,
+    /// Its CPUs stand still.
+    still: bool,
     /// Our init could not go on, for this reason.
     halted: Option<String>,
 }
@@ -40,11 +45,22 @@ pub trait Stage: Send {
     /// Notes what is about to be made, and says what to launch and where SSH will answer.
     ///
     /// # Errors
-    /// Why the VM cannot start, in one line.
-    fn set(&mut self) -> Result<(MachineSpec, SshEndpoint), String>;
+    /// Why the VM cannot start.
+    fn set(&mut self) -> Result<Set, Problem>;
 
     /// Notes who the VMM is, now that it runs.
     fn launched(&mut self, pid: u32);
+}
+
+/// What is launched, and where it will be found.
+#[derive(Clone, Debug)]
+pub struct Set {
+    /// The machine.
+    pub machine: MachineSpec,
+    /// Where SSH will answer.
+    pub ssh: SshEndpoint,
+    /// Its address on the bridge.
+    pub address: Option<Ipv4Addr>,
 }
 
 /// A VM under its monitor.
@@ -55,8 +71,8 @@ pub struct Life<'a> {
     pub console: OwnedFd,
     /// What the guest's console says of it.
     pub markers: mpsc::Receiver<Marker>,
-    /// Ladders to climb.
-    pub stops: mpsc::Receiver<StopLadder>,
+    /// What is asked of it.
+    pub orders: mpsc::Receiver<Order>,
     /// What everyone may know.
     pub status: &'a watch::Sender<MonitorStatus>,
     /// The time.
@@ -66,6 +82,14 @@ pub struct Life<'a> {
 impl Life<'_> {
     /// Runs the VM until it is off for good, and says why it is.
     pub async fn run(&mut self, stage: &mut dyn Stage) -> ExitReason {
+        let reason = self.until_off(stage).await;
+        // Whoever asks now, or has asked and waits for an answer, is told that it is too late.
+        self.orders.close();
+        while self.orders.try_recv().is_ok() {}
+        reason
+    }
+
+    async fn until_off(&mut self, stage: &mut dyn Stage) -> ExitReason {
         loop {
             let mut machine = match self.launch(stage).await {
                 Ok(machine) => machine,
@@ -81,15 +105,16 @@ impl Life<'_> {
     async fn launch(&mut self, stage: &mut dyn Stage) -> Result<Box<dyn Machine>, String> {
         let mut tries = 0;
         loop {
-            let (spec, ssh) = stage.set()?;
+            let set = stage.set().map_err(|problem| one_line(&problem))?;
             self.status.send_modify(|s| {
-                s.ssh = Some(ssh);
+                s.ssh = Some(set.ssh.clone());
+                s.address = set.address;
                 s.vmm_pid = None;
                 s.boot = BootTimes::default();
             });
             self.enter(MonitorPhase::Preparing);
             let console = self.console.try_clone().map_err(|e| format!("the console: {e}"))?;
-            match self.backend.launch(&spec, console).await {
+            match self.backend.launch(&set.machine, console).await {
                 Ok(machine) => {
                     stage.launched(machine.pid());
                     self.status.send_modify(|s| s.vmm_pid = Some(machine.pid()));
@@ -127,18 +152,24 @@ impl Life<'_> {
                     };
                 }
                 Some(marker) = self.markers.recv() => {
-                    let off = self.is_off(&marker);
+                    let off = is_off(self.backend, &marker);
                     self.observe(&mut guest, marker);
                     if off {
                         return Some(self.put_away(machine, guest).await);
                     }
                 }
-                Some(ladder) = self.stops.recv() => {
-                    // Before it has entered its root, the guest has nothing to save and does not
-                    // hear the power button.
-                    let ladder = if guest.entered { ladder } else { ladder.past_the_guest() };
-                    return Some(self.stop(machine, ladder).await);
-                }
+                Some(order) = self.orders.recv() => match order {
+                    Order::Stop(ladder) => {
+                        let hears = self.can_hear(machine, &guest).await;
+                        let ladder = if hears { ladder } else { ladder.past_the_guest() };
+                        return Some(self.stop(machine, ladder).await);
+                    }
+                    Order::Still { still, problem, reply } => {
+                        let done = self.stand_still(machine, &mut guest, still, problem).await;
+                        // Whoever asked may have left.
+                        let _ = reply.send(done);
+                    }
+                },
             }
         }
     }
@@ -151,8 +182,11 @@ impl Life<'_> {
                 self.mark(BootMark::SwitchRoot);
             }
             Marker::SshReady { .. } => {
+                guest.ready = true;
                 self.mark(BootMark::Ssh);
-                self.enter(MonitorPhase::Ready);
+                if !guest.still {
+                    self.enter(MonitorPhase::Ready);
+                }
             }
             Marker::KernelPanic => guest.panicked = true,
             Marker::Halted { reason } => guest.halted = Some(reason),
@@ -160,9 +194,39 @@ impl Life<'_> {
         }
     }
 
-    /// Whether this was the last that the guest does, with a VMM that does not end at it.
-    fn is_off(&self, marker: &Marker) -> bool {
-        *marker == Marker::PowerDown && !self.backend.ends_at_poweroff()
+    /// Whether the guest hears that it is to shut down; one that stands still is let go on.
+    ///
+    /// Before it has entered its root, the guest has nothing to save and does not listen. One that
+    /// was paused for a problem, such as a full disk of the host, must not write any more.
+    async fn can_hear(&self, machine: &mut dyn Machine, guest: &Guest) -> bool {
+        let in_trouble = self.status.borrow().problem.is_some();
+        match (guest.entered, guest.still) {
+            (false, _) => false,
+            (true, false) => true,
+            (true, true) => !in_trouble && machine.resume().await.is_ok(),
+        }
+    }
+
+    async fn stand_still(
+        &self,
+        machine: &mut dyn Machine,
+        guest: &mut Guest,
+        still: bool,
+        problem: Option<Problem>,
+    ) -> Result<(), Problem> {
+        let done = if still { machine.pause().await } else { machine.resume().await };
+        done.map_err(|error| {
+            let what = if still { "cannot pause the VM" } else { "cannot resume the VM" };
+            Problem::new(what, error.to_string(), "look at its monitor's log, or stop it")
+        })?;
+        guest.still = still;
+        self.status.send_modify(|s| s.problem = problem);
+        self.enter(match (still, guest.ready) {
+            (true, _) => MonitorPhase::Paused,
+            (false, true) => MonitorPhase::Ready,
+            (false, false) => MonitorPhase::Booting,
+        });
+        Ok(())
     }
 
     /// Ends the VMM of a guest that is off: its disks are synced and its CPUs stand still.
@@ -183,38 +247,46 @@ impl Life<'_> {
         let pressed = ladder.rungs().first().is_some_and(|r| r.method == Method::PowerButton);
         let mut off = false;
         loop {
+            let was_off = off;
             let on_rung = |by: Method| {
-                tracing::info!(by = by.label(), off, "stopping");
+                tracing::info!(by = by.label(), was_off, "stopping");
                 // Of a guest that is off only the VMM is left, which is not worth a word.
-                if !off {
+                if !was_off {
                     enter(status, clock, MonitorPhase::Stopping { by });
                 }
             };
-            tokio::select! {
-                climbed = ladder::climb(machine, &ladder, on_rung) => match climbed {
-                    Ok((by, exit)) => {
-                        let by = if off && pressed { Method::PowerButton } else { by };
-                        tracing::info!(by = by.label(), ?exit, "stopped");
-                        return ExitReason::Stopped { by };
-                    }
-                    // Giving up would free the lock, and a second VMM could write to the disk.
-                    Err(error) => {
-                        tracing::error!(%error, "once more");
-                        ladder = StopLadder::kill();
-                    }
-                },
-                Some(other) = self.stops.recv() => {
-                    if other.is_kill() {
-                        ladder = other;
+            ladder = {
+                // Pinned: what else comes in must not begin the ladder anew.
+                let mut climb = pin!(ladder::climb(machine, &ladder, on_rung));
+                loop {
+                    tokio::select! {
+                        climbed = &mut climb => match climbed {
+                            Ok((by, exit)) => {
+                                let by = if off && pressed { Method::PowerButton } else { by };
+                                tracing::info!(by = by.label(), ?exit, "stopped");
+                                return ExitReason::Stopped { by };
+                            }
+                            // Giving up would free the lock, and a second VMM could write to the
+                            // disk.
+                            Err(error) => {
+                                tracing::error!(%error, "once more");
+                                break StopLadder::kill();
+                            }
+                        },
+                        Some(order) = self.orders.recv() => match order {
+                            Order::Stop(other) if other.is_kill() => break other,
+                            // One ladder at a time; dropping a reply says that it is too late.
+                            Order::Stop(_) | Order::Still { .. } => {}
+                        },
+                        Some(marker) = self.markers.recv() => {
+                            if is_off(self.backend, &marker) {
+                                off = true;
+                                break StopLadder::kill();
+                            }
+                        }
                     }
                 }
-                Some(marker) = self.markers.recv() => {
-                    if self.is_off(&marker) {
-                        off = true;
-                        ladder = StopLadder::kill();
-                    }
-                }
-            }
+            };
         }
     }
 
@@ -231,6 +303,17 @@ impl Life<'_> {
             tracing::debug!(%error, "memory is kept");
         }
     }
+}
+
+/// Whether this was the last that the guest does, with a VMM that does not end at it.
+fn is_off(backend: &dyn Backend, marker: &Marker) -> bool {
+    *marker == Marker::PowerDown && !backend.ends_at_poweroff()
+}
+
+/// A problem as the reason of an exit: one line.
+fn one_line(problem: &Problem) -> String {
+    let Problem { what, why, hint } = problem;
+    if hint.is_empty() { format!("{what}: {why}") } else { format!("{what}: {why} ({hint})") }
 }
 
 /// Changes the phase, and since when it is.

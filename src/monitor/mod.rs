@@ -12,19 +12,27 @@
 //!                                                                    └──────────┘
 //! ```
 
+mod backend;
 mod clear;
 pub mod client;
 mod clock;
 mod console;
 mod frames;
+mod ground;
 mod log;
 mod machine;
+mod network;
+mod order;
+mod overlay;
 mod plan;
 mod ring;
+mod room;
 mod run;
 mod server;
+mod shared;
 mod stage;
 
 pub use clear::{VmmDetail, clear};
+pub use ground::Ground;
 pub use log::BoundedLog;
 pub use run::{MonitorArgs, main};

@@ -1,19 +1,18 @@
 //! From a VM's record to the machine that is launched.
 
-use std::{
-    net::{Ipv4Addr, TcpListener},
-    path::PathBuf,
-};
+use core::net::Ipv4Addr;
+use std::{net::TcpListener, path::PathBuf};
 
+use super::network::Attached;
 use crate::{
     bundle::Bundle,
-    domain::{SshEndpoint, VmId, VmPaths, VmSpec},
+    domain::{Problem, Subnet, VmId, VmPaths, VmSpec},
     guest::{AuthorizedKey, GuestNetwork, GuestParams, Ipv4Cidr},
     vmm::{Backend, Disk, Forward, MachineSpec, Nic},
 };
 
 /// The port SSH listens on in the guest.
-const SSH_PORT: u16 = 22;
+pub const SSH_PORT: u16 = 22;
 
 /// What every run of one VM has in common.
 pub struct Plan<'a> {
@@ -31,41 +30,48 @@ pub struct Plan<'a> {
     pub public_key: &'a str,
 }
 
+/// How the guest's network card is connected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// By the VMM itself: this port of 127.0.0.1 leads to the guest's SSH.
+    User(u16),
+    /// By a TAP on the bridge.
+    Bridge(Attached),
+}
+
 impl Plan<'_> {
-    /// The machine, with its SSH on this port of the host's loopback.
+    /// The machine.
     ///
     /// # Errors
-    /// One line: what of the record cannot be used.
-    pub fn machine(&self, ssh: &SshEndpoint) -> Result<MachineSpec, String> {
+    /// What of the record cannot be used.
+    pub fn machine(&self, disk: PathBuf, way: &Way) -> Result<MachineSpec, Problem> {
+        let nic = match way {
+            Way::User(port) => {
+                let forward = Forward { host_port: *port, guest_port: SSH_PORT };
+                Nic::User { forwards: vec![forward] }
+            }
+            Way::Bridge(at) => Nic::Tap { device: at.tap.clone(), mac: at.mac },
+        };
         Ok(MachineSpec {
             vm: self.id.clone(),
             vcpus: self.spec.vcpus,
             memory_mib: self.spec.memory_mib,
             kernel: self.bundle.vmlinux(),
             initrd: self.bundle.initrd(),
-            cmdline: self.cmdline()?,
-            disks: vec![Disk { path: self.disk()?, read_only: false }],
-            nics: vec![Nic::User {
-                forwards: vec![Forward { host_port: ssh.port, guest_port: SSH_PORT }],
-            }],
+            cmdline: self.cmdline(way).map_err(|why| {
+                Problem::new("cannot tell the guest what it is to be", why, "rename the VM")
+            })?,
+            disks: vec![Disk { path: disk, read_only: false }],
+            nics: vec![nic],
             socket: self.paths.vmm_socket(),
         })
     }
 
-    fn disk(&self) -> Result<PathBuf, String> {
-        let disk = self.paths.disk();
-        match std::fs::metadata(&disk) {
-            Ok(meta) if meta.is_file() => Ok(disk),
-            Ok(_) => Err(format!("{} is no file", disk.display())),
-            Err(error) => Err(format!("its disk {}: {error}", disk.display())),
-        }
-    }
-
-    fn cmdline(&self) -> Result<String, String> {
+    fn cmdline(&self, way: &Way) -> Result<String, String> {
         let key = self.public_key.trim().parse::<AuthorizedKey>()?;
         let mut params = GuestParams::new(self.spec.name.clone());
         params.ssh_key = Some(key);
-        params.network = Some(user_network()?);
+        params.network = Some(guest_network(way)?);
         // Images of an older layout have these on disks of their own, which are not there.
         for unit in ["home.mount", "var.mount"] {
             params.mask.push(unit.parse().map_err(|e| format!("{unit}: {e}"))?);
@@ -74,13 +80,24 @@ impl Plan<'_> {
     }
 }
 
-/// What the guest's side of a VMM's own user-mode network is: see [`Nic::User`].
-fn user_network() -> Result<GuestNetwork, String> {
+/// The guest's side of the network.
+fn guest_network(way: &Way) -> Result<GuestNetwork, String> {
+    let (address, prefix, gateway, dns, mtu) = match way {
+        // What user-mode networks of VMMs are like: see [`Nic::User`].
+        Way::User(_) => {
+            let at = |host| Ipv4Addr::new(10, 0, 2, host);
+            (at(15), 24, at(2), at(3), None)
+        }
+        Way::Bridge(at) => {
+            let gateway = at.subnet.gateway();
+            (at.address, Subnet::PREFIX, gateway, gateway, u16::try_from(at.mtu).ok())
+        }
+    };
     Ok(GuestNetwork {
-        address: Ipv4Cidr::new(Ipv4Addr::new(10, 0, 2, 15), 24)?,
-        gateway: Some(Ipv4Addr::new(10, 0, 2, 2)),
-        dns: vec![Ipv4Addr::new(10, 0, 2, 3)],
-        mtu: None,
+        address: Ipv4Cidr::new(address, prefix)?,
+        gateway: Some(gateway),
+        dns: vec![dns],
+        mtu,
     })
 }
 
@@ -92,13 +109,13 @@ fn user_network() -> Result<GuestNetwork, String> {
 ///
 /// # Errors
 /// If there is none.
-pub fn free_port(last: Option<u16>) -> Result<u16, String> {
+pub fn free_port(last: Option<u16>) -> Result<u16, Problem> {
     let free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
     last.and_then(|port| free(port).ok())
         .map_or_else(|| free(0), Ok)
         .and_then(|listener| listener.local_addr())
         .map(|address| address.port())
-        .map_err(|e| format!("no free port on 127.0.0.1: {e}"))
+        .map_err(|e| Problem::new("no free port on 127.0.0.1", e.to_string(), "stop some VMs"))
 }
 
 #[cfg(test)]
@@ -111,5 +128,15 @@ mod tests {
         assert_eq!(free_port(Some(port)), Ok(port));
         let _taken = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("bind");
         assert_ne!(free_port(Some(port)).expect("another"), port);
+    }
+
+    #[test]
+    fn a_guest_on_the_bridge_asks_the_host_for_everything() {
+        let subnet: Subnet = "10.9.8.0/22".parse().expect("a subnet");
+        let address = subnet.guest(7).expect("a place");
+        let attached = Attached { subnet, address, tap: "bgt-0".into(), mac: [2; 6], mtu: 1500 };
+        let network = guest_network(&Way::Bridge(attached)).expect("a network");
+        assert_eq!(network.gateway, Some(subnet.gateway()));
+        assert_eq!(network.dns, [subnet.gateway()]);
     }
 }

@@ -19,12 +19,17 @@ use tokio::{
 };
 
 use super::{
+    backend::{Runner, Wanted, runner},
     clear::clear,
     clock::Clock,
     console::{Console, LOG_LIMIT, pump},
+    ground::Ground,
     log::BoundedLog,
     machine::{Life, enter},
+    order::Order,
+    overlay,
     plan::Plan,
+    room::{self, Room, Snapshot},
     server::{Service, serve},
     stage::HostStage,
 };
@@ -32,14 +37,10 @@ use crate::{
     bundle::Bundle,
     domain::{
         BootTimes, ExitReason, ExitRecord, Layout, MonitorPhase, MonitorReply, MonitorStatus,
-        NetworkKind, Problem, StopLadder, VmId, VmPaths, VmmKind,
+        NetworkKind, OverlayKind, Problem, StopLadder, Tag, VmId, VmPaths, VmmKind,
     },
-    host::{facts, lock::FileLock, process, pty},
+    host::{dm, facts, lock::FileLock, ops::Operate, pty},
     store::{LedgerKind, Store, VmRow, VmState},
-    vmm::{
-        Backend,
-        qemu::{Accel, Qemu},
-    },
 };
 
 /// Ladders and markers that wait to be taken; more than anybody sends at once.
@@ -58,6 +59,10 @@ pub struct MonitorArgs {
     pub runtime: PathBuf,
     /// What is to run the VM.
     pub vmm: VmmKind,
+    /// How it is to reach the world.
+    pub network: NetworkKind,
+    /// Whether Firecracker is to run in its jailer; `None`: if it can.
+    pub jailer: Option<bool>,
     /// Milliseconds the guest is given when the host shuts down.
     pub stop_timeout_ms: u64,
 }
@@ -120,9 +125,11 @@ fn own_log(paths: &VmPaths) -> io::Result<()> {
 struct Prepared {
     lock: FileLock,
     store: Store,
+    tag: Tag,
+    ops: Result<Arc<dyn Operate>, Problem>,
     row: VmRow,
     bundle: Bundle,
-    backend: Box<dyn Backend>,
+    runner: Runner,
     public_key: String,
     listener: std::os::unix::net::UnixListener,
     master: OwnedFd,
@@ -148,36 +155,34 @@ impl Prepared {
         if row.state != VmState::Ready {
             return Err(fail("it is being made or removed".into(), "wait, and try again"));
         }
-        let left = clear(&store, &args.vm);
+        let ground = Ground::find(&store, &args.layout)?;
+        let left = clear(&ground, &args.vm);
         if !left.is_empty() {
             let hint = "`banger doctor` lists what is left of it; remove that and try again";
             return Err(fail(format!("of an earlier run is left: {}", left.join("; ")), hint));
         }
         let bundle = Bundle::open(&args.runtime)?;
-        let qemu = bundle.qemu()?;
-        let accel = match args.vmm {
-            VmmKind::QemuKvm => Accel::Kvm,
-            VmmKind::QemuTcg => Accel::Tcg,
-            VmmKind::Firecracker => {
-                return Err(fail(
-                    "this banger has no Firecracker backend".into(),
-                    "set vmm = \"auto\"",
-                ));
-            }
+        let wanted = Wanted {
+            vmm: args.vmm,
+            vm: &args.vm,
+            paths,
+            overlay: row.overlay,
+            jailer: args.jailer,
         };
-        let qemu = Qemu::new(qemu, accel, facts::tsc_khz()).prepared_by(process::die_with_us);
-        let backend: Box<dyn Backend> = Box::new(qemu);
+        let runner = runner(&wanted, &bundle)?;
         let key = args.layout.ssh_key().with_extension("pub");
         let public_key = fs::read_to_string(&key)
             .map_err(|e| io_fail(&format!("the SSH key {}", key.display()), e))?;
 
         store.record_start(&args.vm, clock.now(), args.vmm, None)?;
+        store.record_network(&args.vm, args.network)?;
         let made = Self::make(&store, &args.vm, paths).map_err(|e| io_fail("its sockets", e));
         let (listener, master, slave) = made.inspect_err(|problem| {
             let reason = ExitReason::StartFailed { why: problem.why.clone() };
-            finish(&store, &args.vm, clock, reason);
+            finish(&ground, &args.vm, clock, reason);
         })?;
-        Ok(Self { lock, store, row, bundle, backend, public_key, listener, master, slave })
+        let Ground { tag, ops, .. } = ground;
+        Ok(Self { lock, store, tag, ops, row, bundle, runner, public_key, listener, master, slave })
     }
 
     fn make(
@@ -205,7 +210,7 @@ impl Prepared {
             Ok(runtime) => runtime.block_on(self.live(args, paths, clock)),
             Err(error) => ExitReason::StartFailed { why: error.to_string() },
         };
-        finish(&self.store, &args.vm, clock, reason);
+        finish(&self.ground(&args.layout), &args.vm, clock, reason);
         if let Err(error) = self.lock.unlink() {
             tracing::warn!(%error, "the lock's file stays");
         }
@@ -213,6 +218,25 @@ impl Prepared {
 }
 
 impl Prepared {
+    fn ground<'a>(&'a self, layout: &'a Layout) -> Ground<'a> {
+        Ground { store: &self.store, layout, tag: self.tag.clone(), ops: self.ops.clone() }
+    }
+
+    /// The room for what the guest writes.
+    fn room(&self, layout: &Layout, paths: &VmPaths) -> Room {
+        let snapshot = match (&self.ops, self.row.overlay) {
+            (Ok(ops), OverlayKind::DmSnapshot) => {
+                let cow = paths.cow();
+                // As large as it was made for the worst case, if it was not made larger since.
+                let disk = fs::metadata(overlay::base(layout, &self.row)).map_or(0, |m| m.len());
+                let disk = self.row.spec.disk_mib.map_or(disk, |mib| disk.max(mib << 20));
+                Some(Snapshot { ops: Arc::clone(ops), cow, worst: dm::cow_bytes(disk) })
+            }
+            _ => None,
+        };
+        Room { vm: self.row.id.clone(), state: layout.state.clone(), snapshot }
+    }
+
     async fn live(&self, args: &MonitorArgs, paths: &VmPaths, clock: Clock) -> ExitReason {
         let start_failed = |what: &str, e: &dyn std::fmt::Display| ExitReason::StartFailed {
             why: format!("{what}: {e}"),
@@ -220,7 +244,7 @@ impl Prepared {
         let (console, typed) = Console::new();
         let console = Arc::new(console);
         let (marked, markers) = mpsc::channel(QUEUE);
-        let (stops_in, stops) = mpsc::channel(QUEUE);
+        let (orders_in, orders) = mpsc::channel(QUEUE);
         let (status, watched) = watch::channel(MonitorStatus {
             vm: args.vm.clone(),
             pid: std::process::id(),
@@ -230,7 +254,7 @@ impl Prepared {
             since: clock.now(),
             ssh: None,
             boot: BootTimes::default(),
-            network: NetworkKind::User,
+            network: args.network,
             address: None,
             dns_name: None,
             fill: None,
@@ -243,7 +267,7 @@ impl Prepared {
             Err(e) => return start_failed("its socket", &e),
         };
         let service =
-            Service { console: Arc::clone(&console), status: watched, stops: stops_in.clone() };
+            Service { console: Arc::clone(&console), status: watched, orders: orders_in.clone() };
         tokio::spawn(serve(listener, service));
 
         let log = BoundedLog::open(&paths.console_log(), LOG_LIMIT)
@@ -259,25 +283,29 @@ impl Prepared {
                 tracing::error!(%error, "the console is lost");
             }
         });
-        tokio::spawn(host_goes_down(stops_in, args.stop_timeout_ms));
+        tokio::spawn(host_goes_down(orders_in.clone(), args.stop_timeout_ms));
+        tokio::spawn(room::watch(self.room(&args.layout, paths), orders_in, status.clone()));
 
         let mut life = Life {
-            backend: self.backend.as_ref(),
+            backend: self.runner.backend.as_ref(),
             console: slave,
             markers,
-            stops,
+            orders,
             status: &status,
             clock,
         };
         let mut stage = HostStage {
-            store: &self.store,
-            id: &args.vm,
+            ground: self.ground(&args.layout),
+            row: &self.row,
+            network: args.network,
+            owner: self.runner.owner,
+            dns: None,
             plan: Plan {
                 id: &args.vm,
                 spec: &self.row.spec,
                 paths,
                 bundle: &self.bundle,
-                backend: self.backend.as_ref(),
+                backend: self.runner.backend.as_ref(),
                 public_key: &self.public_key,
             },
             last_port: self.row.ssh_port,
@@ -294,21 +322,21 @@ impl Prepared {
 
 /// SIGTERM is the host shutting down, or somebody who wants the VM gone: a polite stop. The
 /// terminal's other signals do not reach a session of its own.
-async fn host_goes_down(stops: mpsc::Sender<StopLadder>, polite_ms: u64) {
+async fn host_goes_down(orders: mpsc::Sender<Order>, polite_ms: u64) {
     let Ok(mut term) = signal(SignalKind::terminate()) else { return };
     while term.recv().await.is_some() {
         tracing::info!("SIGTERM");
-        let _ = stops.try_send(StopLadder::polite(polite_ms));
+        let _ = orders.try_send(Order::Stop(StopLadder::polite(polite_ms)));
     }
 }
 
 /// Clears up and writes down why the run ended; the lock is still held.
-fn finish(store: &Store, vm: &VmId, clock: Clock, reason: ExitReason) {
+fn finish(ground: &Ground<'_>, vm: &VmId, clock: Clock, reason: ExitReason) {
     tracing::info!(reason = reason.sentence(), "off");
-    for line in clear(store, vm) {
+    for line in clear(ground, vm) {
         tracing::error!(line, "left on the host");
     }
-    if let Err(error) = store.record_exit(vm, &ExitRecord { at: clock.now(), reason }) {
+    if let Err(error) = ground.store.record_exit(vm, &ExitRecord { at: clock.now(), reason }) {
         tracing::error!(%error, "the end of the run is not written down");
     }
 }

@@ -11,6 +11,7 @@ use tokio::{
 use super::{
     console::Console,
     frames::{BoxError, Frames, send},
+    order::{self, Order},
 };
 use crate::{
     domain::{
@@ -30,8 +31,8 @@ pub struct Service {
     pub console: Arc<Console>,
     /// The status to watch.
     pub status: watch::Receiver<MonitorStatus>,
-    /// Where ladders go.
-    pub stops: mpsc::Sender<StopLadder>,
+    /// Where what is asked of the VM goes.
+    pub orders: mpsc::Sender<Order>,
 }
 
 /// Accepts until it is dropped.
@@ -68,20 +69,23 @@ async fn connection(stream: UnixStream, service: Service) -> Result<(), BoxError
             send(&mut write, &MonitorReply::Ok).await?;
             watch_status(frames, write, service).await
         }
-        MonitorRequest::Pause | MonitorRequest::Resume => {
-            let why = "this monitor cannot";
-            let problem = Problem::new("cannot pause or resume", why, "restart the VM");
-            send(&mut write, &MonitorReply::Denied { problem }).await
+        request @ (MonitorRequest::Pause | MonitorRequest::Resume) => {
+            let still = request == MonitorRequest::Pause;
+            let reply = match order::stand_still(&service.orders, still, None).await {
+                Ok(()) => MonitorReply::Ok,
+                Err(problem) => MonitorReply::Denied { problem },
+            };
+            send(&mut write, &reply).await
         }
         MonitorRequest::Stop { ladder } => {
             let phase = service.status.borrow().phase;
-            send(&mut write, &stop(&service.stops, phase, ladder)).await
+            send(&mut write, &stop(&service.orders, phase, ladder)).await
         }
     }
 }
 
 /// Takes a ladder. One that is climbed already will do, unless this one is to overtake it.
-fn stop(stops: &mpsc::Sender<StopLadder>, phase: MonitorPhase, ladder: StopLadder) -> MonitorReply {
+fn stop(orders: &mpsc::Sender<Order>, phase: MonitorPhase, ladder: StopLadder) -> MonitorReply {
     let under_way = match phase {
         MonitorPhase::Preparing
         | MonitorPhase::Booting
@@ -90,7 +94,7 @@ fn stop(stops: &mpsc::Sender<StopLadder>, phase: MonitorPhase, ladder: StopLadde
         MonitorPhase::Stopping { .. } => !ladder.is_kill(),
         MonitorPhase::Clearing => true,
     };
-    if under_way || stops.try_send(ladder).is_ok() {
+    if under_way || orders.try_send(Order::Stop(ladder)).is_ok() {
         return MonitorReply::Ok;
     }
     let why = "its monitor has too many requests to stop it";

@@ -157,6 +157,8 @@ impl Home {
             ("LANG".to_owned(), "C.UTF-8".to_owned()),
             ("TERM".to_owned(), "xterm-256color".to_owned()),
             ("COLORTERM".to_owned(), "truecolor".to_owned()),
+            // As root it would be a bridge, on the machine that runs the tests.
+            ("BANGER_NETWORK".to_owned(), "user".to_owned()),
         ];
         let program = env!("CARGO_BIN_EXE_banger").into();
         Self { layout, program, variables, own: Some((dir, turn)) }

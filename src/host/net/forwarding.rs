@@ -14,6 +14,14 @@ use crate::domain::{Problem, Tag};
 /// Of the calling thread's network namespace, as all of `/proc/sys/net`.
 const FILE: &str = "/proc/sys/net/ipv4/ip_forward";
 
+/// Whether the kernel forwards.
+///
+/// # Errors
+/// If there is no `/proc/sys`.
+pub fn is_forwarding() -> io::Result<bool> {
+    Ok(fs::read_to_string(FILE)?.trim() != "0")
+}
+
 /// Lets the kernel forward. Answers whether it did before.
 ///
 /// # Errors
@@ -21,7 +29,7 @@ const FILE: &str = "/proc/sys/net/ipv4/ip_forward";
 pub fn forwarding() -> Result<bool, Problem> {
     let what = "cannot turn on forwarding";
     let failed = |error: io::Error| refused(what, &error);
-    let before = fs::read_to_string(FILE).map_err(failed)?.trim() != "0";
+    let before = is_forwarding().map_err(failed)?;
     if !before {
         fs::write(FILE, "1").map_err(failed)?;
     }

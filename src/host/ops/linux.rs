@@ -36,7 +36,7 @@ impl Operate for LinuxOps {
     fn run(&self, op: &Op, files: &[BorrowedFd<'_>]) -> Result<Done, Problem> {
         let tag = &self.tag;
         let doing = op.commands(tag).join("; ");
-        tracing::info!(doing, owner = self.owner, "asked for");
+        tracing::debug!(doing, owner = self.owner, "asked for");
         match op {
             Op::Bridge { subnet, mtu } => net::bridge(tag, *subnet, *mtu)?,
             Op::BridgeGone => net::bridge_gone(tag)?,

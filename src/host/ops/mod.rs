@@ -8,6 +8,7 @@
 //! Every operation that makes something also takes it as it finds it: done twice it is as done
 //! once. Every one that removes something is content if that is gone.
 
+mod fake;
 mod linux;
 
 use std::{net::SocketAddrV4, os::fd::BorrowedFd, path::PathBuf};
@@ -18,6 +19,7 @@ use crate::domain::{Problem, Subnet, Tag, VmId, VmName};
 
 pub use crate::domain::Fill;
 
+pub use fake::FakeOps;
 pub use linux::LinuxOps;
 
 /// An operation.

@@ -11,7 +11,7 @@ use crate::{
 struct Ports(u16);
 
 impl Stage for Ports {
-    fn set(&mut self) -> Result<(MachineSpec, SshEndpoint), String> {
+    fn set(&mut self) -> Result<Set, Problem> {
         self.0 += 1;
         let spec = MachineSpec {
             vm: VmId::from_bytes([0; 4]),
@@ -24,7 +24,8 @@ impl Stage for Ports {
             nics: Vec::new(),
             socket: "/none".into(),
         };
-        Ok((spec, SshEndpoint { host: "127.0.0.1".into(), port: self.0 }))
+        let ssh = SshEndpoint { host: "127.0.0.1".into(), port: self.0 };
+        Ok(Set { machine: spec, ssh, address: None })
     }
 
     fn launched(&mut self, _pid: u32) {}
@@ -32,7 +33,7 @@ impl Stage for Ports {
 
 /// What a test holds of a life.
 struct Outside {
-    stops: mpsc::Sender<StopLadder>,
+    orders: mpsc::Sender<Order>,
     status: watch::Receiver<MonitorStatus>,
     markers: mpsc::Sender<Marker>,
     /// The host's end of the console: without it the guest's prints fail.
@@ -52,7 +53,7 @@ async fn live<T>(
 ) -> (ExitReason, T) {
     let (master, console) = pty::open_raw().expect("pty");
     let (marked, markers) = mpsc::channel(8);
-    let (stop, stops) = mpsc::channel(8);
+    let (order, orders) = mpsc::channel(8);
     let clock = Clock::start();
     let (status, watched) = watch::channel(MonitorStatus {
         vm: VmId::from_bytes([0; 4]),
@@ -69,8 +70,8 @@ async fn live<T>(
         fill: None,
         problem: None,
     });
-    let mut outside = Outside { stops: stop, status: watched, markers: marked, _console: master };
-    let mut life = Life { backend, console, markers, stops, status: &status, clock };
+    let mut outside = Outside { orders: order, status: watched, markers: marked, _console: master };
+    let mut life = Life { backend, console, markers, orders, status: &status, clock };
     let mut ports = Ports(1000);
     tokio::join!(life.run(&mut ports), test(&mut outside))
 }
@@ -93,7 +94,7 @@ async fn a_boot_is_marked_and_a_polite_stop_is_credited_to_the_power_button() {
     let (reason, marks) = live(&backend, async |outside| {
         boot(outside).await;
         let status = outside.status.borrow().clone();
-        outside.stops.send(StopLadder::polite(1000)).await.expect("taken");
+        outside.orders.send(Order::Stop(StopLadder::polite(1000))).await.expect("taken");
         assert_eq!(status.ssh.expect("an address").port, 1001);
         status.boot.0.into_iter().map(|(mark, _)| mark).collect::<Vec<_>>()
     })
@@ -124,7 +125,7 @@ async fn a_port_taken_meanwhile_is_replaced_but_not_for_ever() {
     backend.fail_launch(VmmError::PortTaken(1001));
     let (reason, port) = live(&backend, async |outside| {
         let status = outside.until("booting", |s| s.phase == MonitorPhase::Booting).await;
-        outside.stops.send(StopLadder::kill()).await.expect("taken");
+        outside.orders.send(Order::Stop(StopLadder::kill())).await.expect("taken");
         status.ssh.expect("an address").port
     })
     .await;
@@ -144,7 +145,11 @@ async fn a_stop_before_the_guest_listens_does_not_wait_for_it() {
     let backend = FakeBackend::new(Script { ignore_power_button: true, ..script() });
     let (reason, ()) = live(&backend, async |outside| {
         outside.until("booting", |s| s.phase == MonitorPhase::Booting).await;
-        outside.stops.send(StopLadder::polite(u64::from(u32::MAX))).await.expect("taken");
+        outside
+            .orders
+            .send(Order::Stop(StopLadder::polite(u64::from(u32::MAX))))
+            .await
+            .expect("taken");
     })
     .await;
     assert_eq!(reason, ExitReason::Stopped { by: Method::VmmQuit });
@@ -156,11 +161,19 @@ async fn a_kill_takes_over_from_a_polite_stop_that_nobody_heeds() {
     let backend = FakeBackend::new(deaf);
     let (reason, ()) = live(&backend, async |outside| {
         boot(outside).await;
-        outside.stops.send(StopLadder::polite(u64::from(u32::MAX))).await.expect("taken");
+        outside
+            .orders
+            .send(Order::Stop(StopLadder::polite(u64::from(u32::MAX))))
+            .await
+            .expect("taken");
         let by = Method::PowerButton;
         outside.until("stopping", |s| s.phase == MonitorPhase::Stopping { by }).await;
-        outside.stops.send(StopLadder::polite(1)).await.expect("taken, and not heeded");
-        outside.stops.send(StopLadder::kill()).await.expect("taken");
+        outside
+            .orders
+            .send(Order::Stop(StopLadder::polite(1)))
+            .await
+            .expect("taken, and not heeded");
+        outside.orders.send(Order::Stop(StopLadder::kill())).await.expect("taken");
     })
     .await;
     assert_eq!(reason, ExitReason::Stopped { by: Method::Kill });
@@ -217,7 +230,11 @@ async fn a_guest_that_heeds_the_power_button_under_a_vmm_that_stays_is_off_by_it
     let backend = FakeBackend::new(immortal());
     let (reason, status) = live(&backend, async |outside| {
         boot(outside).await;
-        outside.stops.send(StopLadder::polite(u64::from(u32::MAX))).await.expect("taken");
+        outside
+            .orders
+            .send(Order::Stop(StopLadder::polite(u64::from(u32::MAX))))
+            .await
+            .expect("taken");
         let by = Method::PowerButton;
         outside.until("stopping", |s| s.phase == MonitorPhase::Stopping { by }).await;
         outside.markers.send(Marker::PowerDown).await.expect("taken");
@@ -237,9 +254,76 @@ async fn a_vmm_that_ends_with_its_guest_is_left_to_do_so() {
         outside.markers.reserve_many(8).await.expect("it has been seen");
         backend.end(MachineExit::GuestReboot);
         outside.until("again", |s| s.boot.0.len() == 1).await;
-        outside.stops.send(StopLadder::kill()).await.expect("taken");
+        outside.orders.send(Order::Stop(StopLadder::kill())).await.expect("taken");
     })
     .await;
     assert_eq!(reason, ExitReason::Stopped { by: Method::Kill });
     assert_eq!(backend.launched().len(), 2);
+}
+
+async fn still(outside: &Outside, still: bool, problem: Option<Problem>) -> Result<(), Problem> {
+    crate::monitor::order::stand_still(&outside.orders, still, problem).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guest_that_stands_still_is_paused_and_goes_on_as_it_was() {
+    let backend = FakeBackend::new(script());
+    let (reason, ()) = live(&backend, async |outside| {
+        outside.until("booting", |s| s.phase == MonitorPhase::Booting).await;
+        still(outside, true, None).await.expect("paused");
+        assert!(backend.paused());
+        assert_eq!(outside.status.borrow().phase, MonitorPhase::Paused);
+        // What it said before it stood still is heard late, and it still stands still.
+        for marker in [Marker::Init, Marker::SwitchRoot, Marker::SshReady { uptime_ms: 5 }] {
+            outside.markers.send(marker).await.expect("taken");
+        }
+        outside.until("all marks", |s| s.boot.0.len() == 4).await;
+        assert_eq!(outside.status.borrow().phase, MonitorPhase::Paused);
+        still(outside, false, None).await.expect("resumed");
+        assert_eq!(outside.status.borrow().phase, MonitorPhase::Ready);
+
+        still(outside, true, None).await.expect("paused");
+        outside.orders.send(Order::Stop(StopLadder::polite(1000))).await.expect("taken");
+    })
+    .await;
+    assert_eq!(reason, ExitReason::Stopped { by: Method::PowerButton }, "it could hear that");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guest_that_was_paused_for_a_problem_is_not_let_go_on_to_stop() {
+    let backend = FakeBackend::new(script());
+    let (reason, ()) = live(&backend, async |outside| {
+        boot(outside).await;
+        let problem = Problem::new("paused", "the disk is full", "make room");
+        still(outside, true, Some(problem.clone())).await.expect("paused");
+        assert_eq!(outside.status.borrow().problem, Some(problem));
+        outside.orders.send(Order::Stop(StopLadder::polite(1000))).await.expect("taken");
+    })
+    .await;
+    assert_eq!(reason, ExitReason::Stopped { by: Method::VmmQuit });
+    assert!(backend.paused(), "to the end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_heard_during_a_stop_does_not_begin_it_anew() {
+    let deaf = Script { ignore_power_button: true, ..script() };
+    let backend = FakeBackend::new(deaf);
+    let (reason, ()) = live(&backend, async |outside| {
+        boot(outside).await;
+        outside.orders.send(Order::Stop(StopLadder::polite(10_000))).await.expect("taken");
+        let by = Method::PowerButton;
+        outside.until("stopping", |s| s.phase == MonitorPhase::Stopping { by }).await;
+        let begun = tokio::time::Instant::now();
+        for _ in 0..3 {
+            tokio::time::advance(Duration::from_secs(4)).await;
+            // It may be off by now, and nobody listens any more.
+            let _ = outside.markers.send(Marker::Init).await;
+            let refused = still(outside, true, None).await.expect_err("too late");
+            assert!(refused.why.contains("on its way down"));
+        }
+        outside.until("quit", |s| s.phase != MonitorPhase::Stopping { by }).await;
+        assert!(begun.elapsed() < Duration::from_secs(13), "{:?}", begun.elapsed());
+    })
+    .await;
+    assert_eq!(reason, ExitReason::Stopped { by: Method::VmmQuit });
 }

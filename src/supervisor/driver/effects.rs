@@ -16,10 +16,11 @@ use super::{
     database::{Database, Request},
     files, look,
     monitors::{self, Starter},
+    snapshot,
 };
 use crate::{
-    domain::{ExitRecord, JobId, Problem, VmId, VmSpec},
-    host::{Host, LinuxHost, lock::FileLock},
+    domain::{ExitRecord, JobId, OverlayKind, Problem, VmId, VmSpec, Wishes},
+    host::{LinuxHost, lock::FileLock},
     monitor::client,
     store::{Change, Store, VmState},
     supervisor::{
@@ -76,11 +77,20 @@ impl Effects {
     }
 
     /// Makes the files of a VM.
-    pub fn create(&self, token: Token, vm: VmId, spec: VmSpec) {
+    pub fn create(&self, token: Token, vm: VmId, spec: VmSpec, overlay: OverlayKind) {
         self.block(token, move |this| {
+            let layout = &this.options.layout;
             let bundle = look::bundle(&this.options)?;
-            files::create(&LinuxHost, &this.options.layout, &bundle, &vm, &spec)?;
-            let used = LinuxHost.used_bytes(&this.options.layout.vm(&vm).disk()).unwrap_or(0);
+            match overlay {
+                OverlayKind::DmSnapshot => {
+                    let store = Store::open(&layout.database())?;
+                    snapshot::create(layout, &store, &bundle, &vm, &spec)?;
+                }
+                OverlayKind::Reflink | OverlayKind::SparseCopy => {
+                    files::create(&LinuxHost, layout, &bundle, &vm, &spec)?;
+                }
+            }
+            let used = look::disk_used(&layout.vm(&vm)).unwrap_or(0);
             let _ = this.inputs.send(Input::DiskUsed(vec![(vm, used)]));
             Ok(())
         });
@@ -110,17 +120,22 @@ impl Effects {
         tokio::spawn(async move {
             let worker = this.clone();
             let id = vm.clone();
+            let wishes = match this.database.row(&vm).await {
+                Ok(row) => row.map_or_else(Wishes::default, |row| row.spec.wishes),
+                Err(problem) => return this.done(token, Err(problem)),
+            };
             let started = spawn_blocking(move || {
                 let _lock = worker.lock(&id)?;
                 let options = &worker.options;
-                let vmm = look::vmm(options)?;
+                let choice = look::choice(options, wishes)?;
                 let bundle = look::bundle(options)?;
                 let starter = Starter {
                     program: options.program.clone(),
                     layout: options.layout.clone(),
+                    jailer: options.jailer,
                     stop_timeout_ms: options.stop_timeout_ms,
                 };
-                starter.start(&id, bundle.dir(), vmm.kind)
+                starter.start(&id, bundle.dir(), &choice)
             });
             let result = joined(started.await);
             if result.is_ok() {

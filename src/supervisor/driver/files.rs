@@ -4,6 +4,7 @@ use std::{
     fs::{self, DirBuilder},
     io,
     os::unix::fs::DirBuilderExt,
+    path::Path,
     time::Duration,
 };
 
@@ -12,9 +13,9 @@ use crate::{
     domain::{ExitRecord, Layout, Problem, VmId, VmSpec},
     host::{Host, lock::FileLock},
     image::BaseImage,
-    monitor::clear,
+    monitor::{Ground, clear},
     store::{Store, VmState},
-    supervisor::ssh_key,
+    supervisor::{driver::snapshot, ssh_key},
 };
 
 /// How long another banger that changes the same VM is waited for.
@@ -48,38 +49,54 @@ pub fn create(
     spec: &VmSpec,
 ) -> Result<(), Problem> {
     let image = BaseImage::open(bundle, &spec.image)?;
-    let size = spec.disk_mib.map(|mib| mib << 20);
-    if let Some(size) = size.filter(|size| *size < image.size()) {
-        return Err(Problem::new(
-            format!("cannot make the disk of {}", spec.name),
-            format!("a disk of {} MiB cannot hold the image {}", size >> 20, spec.image),
-            format!(
-                "give it at least {} MiB, or none for the image's own size",
-                image.size() >> 20
-            ),
-        ));
-    }
+    let size = size_of(spec, &image)?;
     ssh_key::ensure(&layout.ssh_key())?;
     let paths = layout.vm(vm);
     let made = || -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(paths.dir())?;
         host.copy_image(image.path(), &paths.disk())?;
-        size.filter(|size| *size > image.size()).map_or(Ok(()), |s| host.grow(&paths.disk(), s))
+        if size > image.size() { host.grow(&paths.disk(), size) } else { Ok(()) }
     };
     made().map_err(|error| {
         let _ = fs::remove_dir_all(paths.dir());
-        let free = host.free_space(&layout.state).unwrap_or(0) >> 20;
-        let hint = match error.kind() {
-            io::ErrorKind::StorageFull => format!("{free} MiB are free; delete a VM or make room"),
-            _ => "`banger doctor` checks the directories".to_owned(),
-        };
-        let disk = paths.disk();
-        Problem::new(
-            format!("cannot make the disk of {}", spec.name),
-            format!("{}: {error}", disk.display()),
-            hint,
-        )
+        not_made(host, layout, spec, &paths.disk(), &error)
     })
+}
+
+/// The size of a VM's disk in bytes.
+///
+/// # Errors
+/// If it is to be smaller than its image.
+pub fn size_of(spec: &VmSpec, image: &BaseImage) -> Result<u64, Problem> {
+    let size = spec.disk_mib.map_or(image.size(), |mib| mib << 20);
+    if size >= image.size() {
+        return Ok(size);
+    }
+    Err(Problem::new(
+        format!("cannot make the disk of {}", spec.name),
+        format!("a disk of {} MiB cannot hold the image {}", size >> 20, spec.image),
+        format!("give it at least {} MiB, or none for the image's own size", image.size() >> 20),
+    ))
+}
+
+/// Why there is no disk.
+pub fn not_made(
+    host: &dyn Host,
+    layout: &Layout,
+    spec: &VmSpec,
+    disk: &Path,
+    error: &io::Error,
+) -> Problem {
+    let free = host.free_space(&layout.state).unwrap_or(0) >> 20;
+    let hint = match error.kind() {
+        io::ErrorKind::StorageFull => format!("{free} MiB are free; delete a VM or make room"),
+        _ => "`banger doctor` checks the directories".to_owned(),
+    };
+    Problem::new(
+        format!("cannot make the disk of {}", spec.name),
+        format!("{}: {error}", disk.display()),
+        hint,
+    )
 }
 
 /// Clears up what a dead monitor left, after writing down how its run ended if that is still
@@ -95,7 +112,7 @@ pub fn clean_up(
 ) -> Result<(), Problem> {
     let Some(lock) = run_lock(layout, vm)? else { return Ok(()) };
     store.record_lost(vm, lost)?;
-    let left = clear(store, vm);
+    let left = clear(&Ground::find(store, layout)?, vm);
     let _ = lock.unlink();
     if left.is_empty() {
         return Ok(());
@@ -129,7 +146,7 @@ pub fn delete(layout: &Layout, store: &Store, vm: &VmId) -> Result<(), Problem> 
         }
     }
     let _ = lock.unlink();
-    Ok(())
+    snapshot::release_base(layout, store, vm)
 }
 
 fn run_lock(layout: &Layout, vm: &VmId) -> Result<Option<FileLock>, Problem> {

@@ -1,13 +1,17 @@
 //! Looking at the host: its runtime directory, its size, what can run VMs.
 
+use std::path::PathBuf;
+
+use nix::unistd::geteuid;
 use tokio::sync::mpsc;
 
 use crate::{
     bundle::{Bundle, Configured, locate},
-    domain::{BundleView, HostView, Problem, VmId, VmmKind},
+    domain::{BundleView, HostView, OverlayKind, Problem, VmId, VmPaths, VmmKind, Wishes},
     host::{
-        Host, LinuxHost,
+        Host, LinuxHost, dm,
         facts::{self, KvmState},
+        helper, net,
     },
     supervisor::{Options, core::Input},
     vmm::choose::{Choice, Findings, choose},
@@ -36,43 +40,88 @@ pub fn tell_bundle(options: &Options, inputs: &mpsc::UnboundedSender<Input>) {
     let _ = inputs.send(Input::Bundle(view));
 }
 
-/// What runs VMs here, and why.
+/// What runs a VM with these wishes here, how it reaches the world, and why. A VM's own wishes go
+/// before those of the configuration.
 ///
 /// # Errors
-/// If the configuration asks for what cannot work.
-pub fn vmm(options: &Options) -> Result<Choice, Problem> {
-    let forced = matches!(options.vmm, Some(VmmKind::QemuKvm)).then_some(true);
-    let kvm_unusable = match facts::kvm(forced) {
-        KvmState::Usable => None,
-        KvmState::Unusable { reason } => Some(reason),
+/// If what is wished cannot work here.
+pub fn choice(options: &Options, wishes: Wishes) -> Result<Choice, Problem> {
+    let vmm = wishes.vmm.or(options.vmm);
+    let insists = matches!(vmm, Some(VmmKind::QemuKvm | VmmKind::Firecracker)).then_some(true);
+    let kvm = match facts::kvm(insists) {
+        KvmState::Usable => Ok(()),
+        KvmState::Unusable { reason } => Err(reason),
     };
-    choose(&Findings { kvm_unusable }, options.vmm).map_err(|why| {
-        Problem::new("cannot run VMs as configured", why, "set vmm = \"auto\" in config.toml")
-    })
+    let firecracker = match bundle(options) {
+        Ok(bundle) => bundle.firecracker().map(drop),
+        Err(problem) => Err(problem.why),
+    };
+    choose(&Findings { kvm, firecracker, tap: taps() }, vmm, wishes.network.or(options.network))
+}
+
+/// Whether TAPs can be made: by us, or by the root helper.
+fn taps() -> Result<(), String> {
+    if geteuid().is_root() {
+        return net::tap_access();
+    }
+    helper::available().map_err(|problem| problem.why)
+}
+
+/// How new disks share their image's data, and why.
+///
+/// # Errors
+/// If the configuration asks for what cannot work here.
+fn overlay(options: &Options) -> Result<(OverlayKind, String), String> {
+    let snapshots = if geteuid().is_root() {
+        dm::usable()
+    } else {
+        // The helper's own host is this one: whether there is device-mapper it tells when asked.
+        helper::available().map_err(|problem| problem.why)
+    };
+    let of_disk = LinuxHost.overlay_kind(&options.layout.state).map_err(|e| e.to_string());
+    match (options.overlay, snapshots, of_disk) {
+        (Some(OverlayKind::DmSnapshot), Err(why), _) => Err(why),
+        (Some(OverlayKind::Reflink), _, Ok(OverlayKind::SparseCopy)) => {
+            Err("the file system of the state directory has no reflinks".to_owned())
+        }
+        (Some(kind), ..) => Ok((kind, "asked for".to_owned())),
+        (None, Ok(()), _) => Ok((OverlayKind::DmSnapshot, "device-mapper can be used".to_owned())),
+        (None, Err(why), Ok(kind)) => Ok((kind, format!("no snapshots: {why}"))),
+        (None, Err(_), Err(why)) => Err(why),
+    }
 }
 
 /// What the host is like now.
 pub fn host(options: &Options) -> HostView {
-    let state = &options.layout.state;
-    let facts = LinuxHost.facts(state).unwrap_or_default();
-    let (vmm, vmm_reason) = match vmm(options) {
-        Ok(choice) => (Some(choice.kind), choice.reason),
-        Err(problem) => (None, problem.why),
+    let facts = LinuxHost.facts(&options.layout.state).unwrap_or_default();
+    let (vmm, vmm_reason, network, network_reason) = match choice(options, Wishes::default()) {
+        Ok(c) => (Some(c.vmm), c.vmm_reason, Some(c.network), c.network_reason),
+        Err(problem) => (None, problem.why.clone(), None, problem.why),
+    };
+    let (overlay, overlay_reason) = match overlay(options) {
+        Ok((kind, reason)) => (Some(kind), reason),
+        Err(reason) => (None, reason),
     };
     HostView {
         bundle: BundleView::Unknown,
         vmm,
         vmm_reason,
-        overlay: LinuxHost.overlay_kind(state).ok(),
-        overlay_reason: String::new(),
-        network: Some(crate::domain::NetworkKind::User),
-        network_reason: String::new(),
+        overlay,
+        overlay_reason,
+        network,
+        network_reason,
         cpus: facts.cpus,
         memory_total: facts.memory_total,
         memory_available: facts.memory_available,
         disk_total: facts.disk_total,
         disk_available: facts.disk_available,
     }
+}
+
+/// What a VM's disk takes on the host, in bytes.
+pub fn disk_used(paths: &VmPaths) -> Option<u64> {
+    let used = |path: PathBuf| LinuxHost.used_bytes(&path).ok();
+    used(paths.disk()).or_else(|| used(paths.cow()))
 }
 
 /// What every VM's disk takes on the host.
@@ -82,7 +131,7 @@ pub fn disks(options: &Options) -> Vec<(VmId, u64)> {
     };
     let used = |entry: std::fs::DirEntry| {
         let id = entry.file_name().to_str()?.parse::<VmId>().ok()?;
-        let used = LinuxHost.used_bytes(&options.layout.vm(&id).disk()).ok()?;
+        let used = disk_used(&options.layout.vm(&id))?;
         Some((id, used))
     };
     entries.filter_map(|entry| used(entry.ok()?)).collect()

@@ -12,6 +12,7 @@ mod first;
 mod hosts;
 mod look;
 mod monitors;
+mod snapshot;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -220,8 +221,8 @@ impl Driver {
         self.under_way.extend(effect.token());
         match effect {
             Effect::Persist { token, change } => self.effects.persist(token, change),
-            Effect::CreateDisk { token, vm, spec, overlay: _ } => {
-                self.effects.create(token, vm, spec);
+            Effect::CreateDisk { token, vm, spec, overlay } => {
+                self.effects.create(token, vm, spec, overlay);
             }
             Effect::StartMonitor { token, vm } => self.effects.start(token, vm),
             Effect::RequestStop { token, vm, ladder } => self.effects.stop(token, vm, ladder),

@@ -11,13 +11,14 @@ use std::{
 use tokio::{sync::mpsc, time::sleep};
 
 use crate::{
-    domain::{Layout, MonitorReply, Problem, StopLadder, VmId, VmmKind},
+    domain::{Layout, MonitorReply, Problem, StopLadder, VmId},
     host::{
         lock,
         process::{self, ProcessRef, Signal},
     },
     monitor::client::{self, Watch},
     supervisor::core::Input,
+    vmm::choose::Choice,
 };
 
 /// Between looks at a lock that will change hands in a moment.
@@ -65,6 +66,8 @@ pub struct Starter {
     pub program: PathBuf,
     /// Where everything of the user's lies.
     pub layout: Layout,
+    /// See [`crate::supervisor::Options::jailer`].
+    pub jailer: Option<bool>,
     /// See [`crate::supervisor::Options::stop_timeout_ms`].
     pub stop_timeout_ms: u64,
 }
@@ -74,7 +77,7 @@ impl Starter {
     ///
     /// # Errors
     /// Why there is none.
-    pub fn start(&self, vm: &VmId, runtime: &Path, vmm: VmmKind) -> Result<(), Problem> {
+    pub fn start(&self, vm: &VmId, runtime: &Path, choice: &Choice) -> Result<(), Problem> {
         let paths = self.layout.vm(vm);
         if is_up(&self.layout, vm) {
             return Ok(());
@@ -91,7 +94,10 @@ impl Starter {
         command.arg("--state").arg(&self.layout.state);
         command.arg("--run").arg(&self.layout.run);
         command.arg("--runtime").arg(runtime);
-        command.args(["--vmm", vmm.word()]);
+        command.args(["--vmm", choice.vmm.word(), "--network", choice.network.word()]);
+        if let Some(jailer) = self.jailer {
+            command.args(["--jailer", if jailer { "true" } else { "false" }]);
+        }
         command.arg("--stop-timeout-ms").arg(self.stop_timeout_ms.to_string());
         command.current_dir("/");
         let (ours, theirs) = nix::unistd::pipe().map_err(|e| fail(e.into()))?;

@@ -1,0 +1,106 @@
+//! A VM on the bridge: what all VMs share is made first, once, then its TAP.
+
+use core::net::Ipv4Addr;
+
+use serde_json::json;
+
+use super::ground::Ground;
+use crate::{
+    domain::{Problem, Subnet, VmId, mac, tap_name},
+    host::{
+        net,
+        ops::{Done, Op},
+    },
+    store::LedgerKind,
+};
+
+/// Where there is no default route whose link could tell: Ethernet's.
+const MTU: u32 = 1500;
+
+/// A VM's place on the bridge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// The VMs' addresses.
+    pub subnet: Subnet,
+    /// The VM's.
+    pub address: Ipv4Addr,
+    /// The name of its TAP.
+    pub tap: String,
+    /// The address of its network card.
+    pub mac: [u8; 6],
+    /// Bytes of a packet.
+    pub mtu: u32,
+}
+
+/// Gives the VM a TAP on the bridge. `owner` is the user who runs its VMM; `dns` the port where
+/// the guests' questions for names are answered. Everything is noted before it is made.
+///
+/// # Errors
+/// What could not be made and why; what was is in the ledger, and goes when that is cleared.
+pub fn attach(
+    ground: &Ground<'_>,
+    vm: &VmId,
+    owner: u32,
+    dns: Option<u16>,
+) -> Result<Attached, Problem> {
+    let _lock = ground.lock()?;
+    let subnet = subnet(ground)?;
+    let place = ground.store.place(vm)?;
+    let Some(address) = place.and_then(|place| subnet.guest(place)) else {
+        let why = format!("all {} addresses of {subnet} are taken", Subnet::GUESTS.len());
+        return Err(Problem::new("cannot give the VM an address", why, "delete VMs"));
+    };
+    let mtu = net::uplink_mtu().unwrap_or(MTU);
+    share(ground, subnet, mtu, dns)?;
+    let tap = tap_name(vm);
+    ground.store.note(vm, LedgerKind::Tap, &tap, &json!(null))?;
+    ground.run(Some(vm), &Op::Tap { vm: vm.clone(), mtu, owner }, &[])?;
+    Ok(Attached { subnet, address, tap, mac: mac(address), mtu })
+}
+
+/// The VMs' addresses: chosen once, looked at again at each start.
+fn subnet(ground: &Ground<'_>) -> Result<Subnet, Problem> {
+    let Some(subnet) = ground.store.subnet()? else {
+        let subnet = net::choose_subnet(&ground.tag)?;
+        ground.store.set_subnet(subnet)?;
+        return Ok(subnet);
+    };
+    match net::collision(&ground.tag, subnet)? {
+        None => Ok(subnet),
+        Some(with) => Err(Problem::new(
+            format!("the VMs' network {subnet} cannot be used now"),
+            format!("it has addresses in common with {with}"),
+            "end that, or stop all VMs and let banger choose another: `banger renumber`",
+        )),
+    }
+}
+
+/// Makes what all VMs share, as far as the ledger does not have it as it is to be.
+fn share(ground: &Ground<'_>, subnet: Subnet, mtu: u32, dns: Option<u16>) -> Result<(), Problem> {
+    let noted = ground.store.shared_entries()?;
+    let is_noted = |kind, detail: &serde_json::Value| {
+        noted.iter().any(|entry| entry.kind == kind && entry.detail == *detail)
+    };
+    let bridge = json!({ "subnet": subnet, "mtu": mtu });
+    if !is_noted(LedgerKind::Bridge, &bridge) {
+        ground.store.note_shared(LedgerKind::Bridge, &ground.tag.bridge(), &json!(null))?;
+    }
+    // Every time: it costs next to nothing, and somebody may have taken the bridge down.
+    ground.run(None, &Op::Bridge { subnet, mtu }, &[])?;
+    ground.store.note_shared(LedgerKind::Bridge, &ground.tag.bridge(), &bridge)?;
+
+    if !net::is_forwarding().unwrap_or(false) {
+        ground.store.note_shared(LedgerKind::Forwarding, "net.ipv4.ip_forward", &json!(null))?;
+        if ground.run(None, &Op::Forwarding, &[])? == (Done::Forwarding { before: false }) {
+            tracing::info!("the kernel forwards IPv4 from now on: net.ipv4.ip_forward=1");
+        }
+    }
+    let rules = json!({ "subnet": subnet, "dns": dns });
+    if !is_noted(LedgerKind::Rules, &rules) {
+        ground.store.note_shared(LedgerKind::Rules, &ground.tag.table(), &json!(null))?;
+        ground.run(None, &Op::Rules { subnet, dns }, &[])?;
+        // Only now: one who dies before this lets the next make them again.
+        ground.store.note_shared(LedgerKind::Rules, &ground.tag.table(), &rules)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! VMs with TAPs on a bridge, in a network namespace that each test makes: addresses, the way to
+//! each other, and that nothing of it stays on the host.
+
+mod common;
+
+use std::process::Command;
+
+use banger::host::testing::in_own_netns;
+use common::{Home, Load, signal, skip, until};
+use nix::sys::signal::Signal;
+
+/// A home whose VMs are on a bridge, in a namespace where nothing else is.
+fn in_a_world(test: &str, work: impl FnOnce(Home) + Send) {
+    let done = in_own_netns(|| {
+        let Some(mut home) = Home::with_runtime(test, Load::Heavy) else { return };
+        home.set("BANGER_NETWORK", "tap");
+        work(home);
+    });
+    if let Err(error) = done {
+        skip(test, &format!("no network namespace can be made here: {error}"));
+    }
+}
+
+/// What a command prints, in the thread's network namespace.
+fn say(command: &str) -> String {
+    let output = Command::new("sh").args(["-c", command]).output().expect("sh");
+    assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// Everything of the network that could be left over.
+fn network() -> String {
+    say(
+        "ip -o -d link; ip -o address; ip route; nft list ruleset; cat /proc/sys/net/ipv4/ip_forward",
+    )
+}
+
+#[test]
+fn vms_on_the_bridge_have_addresses_of_their_own_and_leave_nothing() {
+    let test = "vms_on_the_bridge_have_addresses_of_their_own_and_leave_nothing";
+    in_a_world(test, |home| {
+        let before = network();
+        for name in ["web", "db"] {
+            home.ok(&["create", name, "--image", "tiny", "--start", "--wait"]);
+        }
+        let (web, db) = (home.vm("web"), home.vm("db"));
+        let address = |vm: &serde_json::Value| vm["address"].as_str().expect("one").to_owned();
+        assert_eq!(web["network"], "tap", "{web}");
+        assert_eq!(web["ssh"]["host"], web["address"], "{web}");
+        assert_eq!(web["ssh"]["port"], 22, "{web}");
+        assert_ne!(address(&web), address(&db));
+        assert_eq!(home.ok(&["ssh", "web", "hostname"]), "web\n");
+        let ping = format!("ping -c 1 -W 20 {} > /dev/null && echo there", address(&db));
+        assert_eq!(home.ok(&["ssh", "web", "--", &ping]), "there\n");
+
+        home.ok(&["restart", "web", "--wait"]);
+        assert_eq!(address(&home.vm("web")), address(&web), "it keeps its address");
+        home.ok(&["ssh", "web", "reboot"]);
+        until("the reboot to end", || {
+            home.run(&["ssh", "web", "--", "cut -d. -f1 /proc/uptime"]).code == Some(0)
+        });
+
+        home.ok(&["stop", "web"]);
+        assert!(say("ip -o link").contains("bgr-"), "db still uses the bridge");
+        home.ok(&["stop", "db"]);
+        assert_eq!(network(), before);
+        home.assert_nothing_runs();
+        let ran = home.ok(&["ran"]);
+        assert!(ran.contains("ip tuntap add bgt-"), "{ran}");
+    });
+}
+
+#[test]
+fn a_killed_monitor_leaves_a_tap_and_whoever_comes_next_removes_it() {
+    let test = "a_killed_monitor_leaves_a_tap_and_whoever_comes_next_removes_it";
+    in_a_world(test, |home| {
+        let before = network();
+        home.ok(&["create", "web", "--image", "tiny", "--start", "--wait"]);
+        signal(home.only("monitor", &home.monitors()), Signal::SIGKILL);
+        until("the monitor's end", || home.monitors().is_empty());
+        assert!(say("ip -o link").contains("bgt-"), "a monitor that is killed clears up nothing");
+        home.wait_state("web", "crashed");
+        until("its network to go", || network() == before);
+        home.ok(&["start", "web", "--wait"]);
+        assert_eq!(home.ok(&["ssh", "web", "hostname"]), "web\n");
+        home.ok(&["kill", "web"]);
+        assert_eq!(network(), before);
+        home.assert_nothing_runs();
+    });
+}
