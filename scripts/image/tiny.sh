@@ -91,11 +91,12 @@ done | sed -n 's,.*=> \(/[^ ]*\) .*,\1,p' | sort -u | while read -r library; do
 done
 cp -L "$loader" "$tree/lib64/"
 rm -f "$tree/usr/lib/$(basename "$loader")"
+# Ctrl-Alt-Del is how Firecracker, whose machines have no power button, asks for the end.
 cat >"$tree/etc/inittab" <<'EOF'
 ::sysinit:/etc/init.d/rcS
 ::respawn:/usr/sbin/dropbear -F -R -s -m
 ttyS0::respawn:-/bin/sh
-::ctrlaltdel:/sbin/reboot
+::ctrlaltdel:/sbin/poweroff
 ::shutdown:/etc/init.d/stop
 EOF
 mkdir -p "$tree/etc/init.d"

@@ -37,7 +37,10 @@ pub use params::{
 /// The kernel modules of the initrd in the order they are loaded, each after those it needs;
 /// paths below `/lib/modules/<version>/kernel` of Debian's cloud kernel.
 ///
-/// The disk and the network of a microVM, then what makes the power button heard.
+/// The disk and the network of a microVM, which no boot can do without ([`NEEDED_MODULES`]); then
+/// what makes the power button heard; then what else Firecracker has: a source of entropy, a
+/// balloon that tells the host of the guest's memory, and a vsock. An image has no modules of its
+/// own for this kernel, so whoever uses it finds here what there is.
 pub const MODULES: &[&str] = &[
     "drivers/virtio/virtio_ring.ko",
     "drivers/virtio/virtio.ko",
@@ -48,4 +51,13 @@ pub const MODULES: &[&str] = &[
     "drivers/net/virtio_net.ko",
     "drivers/acpi/button.ko",
     "drivers/input/evdev.ko",
+    "drivers/char/hw_random/virtio-rng.ko",
+    "drivers/virtio/virtio_balloon.ko",
+    "net/vmw_vsock/vsock.ko",
+    "net/vmw_vsock/vmw_vsock_virtio_transport_common.ko",
+    "net/vmw_vsock/vmw_vsock_virtio_transport.ko",
 ];
+
+/// How many of [`MODULES`], from the first on, must load. Without one of the others the machine
+/// lacks something, and boots.
+pub const NEEDED_MODULES: usize = 7;

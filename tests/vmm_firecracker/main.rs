@@ -6,6 +6,7 @@ mod api;
 mod common;
 mod guest;
 mod jailed;
+mod linux;
 mod program;
 mod real;
 
@@ -126,10 +127,14 @@ impl Console {
 
     async fn read_until(&mut self, wanted: &str) {
         while !String::from_utf8_lossy(&self.text).contains(wanted) {
-            let more = timeout(PATIENCE, self.from.recv()).await;
-            let more = more.ok().flatten().unwrap_or_else(|| panic!("only {:?}", self.text));
-            self.text.extend(more);
+            self.more().await;
         }
+    }
+
+    async fn more(&mut self) {
+        let more = timeout(PATIENCE, self.from.recv()).await.ok().flatten();
+        let said = String::from_utf8_lossy(&self.text);
+        self.text.extend(more.unwrap_or_else(|| panic!("it said only this: {said}")));
     }
 
     async fn end(&mut self) {

@@ -34,7 +34,7 @@ use crate::{Bench, Console, common::skip, exit_of, guest};
 mod elf;
 
 /// A bench with the real one, or a word on why there is none.
-fn bench(test: &str) -> Option<Bench> {
+pub fn bench(test: &str) -> Option<Bench> {
     let none = |reason: &str| {
         skip(&format!("vmm_firecracker::real::{test}"), reason);
         None
@@ -53,10 +53,14 @@ fn bench(test: &str) -> Option<Bench> {
     Some(bench)
 }
 
-async fn boot(bench: &Bench) -> (Box<dyn Machine>, Console) {
+pub async fn start(bench: &Bench) -> (Box<dyn Machine>, Console) {
     let (master, slave) = pty::open_raw().expect("pty");
     let machine = bench.backend.launch(&bench.spec, slave).await.expect("launch");
-    let mut console = Console::new(fs::File::from(master));
+    (machine, Console::new(fs::File::from(master)))
+}
+
+async fn boot(bench: &Bench) -> (Box<dyn Machine>, Console) {
+    let (machine, mut console) = start(bench).await;
     console.read_until("ready").await;
     (machine, console)
 }

@@ -34,7 +34,7 @@ use nix::{
     },
 };
 
-use super::{GuestParams, Marker};
+use super::{GuestParams, Marker, NEEDED_MODULES};
 
 pub use network::configure as configure_network;
 
@@ -159,18 +159,26 @@ fn mount_kernels(root: &Path) -> Result<(), Fatal> {
 fn load_modules() -> Result<(), Fatal> {
     let order =
         fs::read_to_string(MODULES_ORDER).context(|| format!("cannot read {MODULES_ORDER}"))?;
-    for name in order.lines().map(str::trim).filter(|name| !name.is_empty()) {
-        let path = Path::new(MODULES_DIR).join(name);
-        let file = fs::File::open(&path).context(|| format!("cannot open {}", path.display()))?;
-        match finit_module(&file, c"", ModuleInitFlags::empty()) {
-            // It is there, or built in.
-            Ok(()) | Err(Errno::EEXIST) => {}
-            Err(errno) => Err(errno).context(|| {
-                format!("cannot load the module {name} (are kernel and initrd of one version?)")
-            })?,
+    let names = order.lines().map(str::trim).filter(|name| !name.is_empty());
+    for (nth, name) in names.enumerate() {
+        match load_module(name) {
+            Err(error) if nth >= NEEDED_MODULES => println!("banger: {error}"),
+            loaded => loaded?,
         }
     }
     Ok(())
+}
+
+fn load_module(name: &str) -> Result<(), Fatal> {
+    let path = Path::new(MODULES_DIR).join(name);
+    let file = fs::File::open(&path).context(|| format!("cannot open {}", path.display()))?;
+    match finit_module(&file, c"", ModuleInitFlags::empty()) {
+        // It is there, or built in.
+        Ok(()) | Err(Errno::EEXIST) => Ok(()),
+        Err(errno) => Err(errno).context(|| {
+            format!("cannot load the module {name} (are kernel and initrd of one version?)")
+        }),
+    }
 }
 
 /// Makes way for the first init of the image that can be executed.
