@@ -8,7 +8,9 @@
 //!
 //! A base is read through the page cache, so that it is read from the disk once for all VMs. A
 //! COW file is written with direct I/O where its file system can: who writes to the snapshot has
-//! a cache above it already, the guest's or the VMM's.
+//! a cache above it already, the guest's or the VMM's. Measured in the lab, 45 MiB written to a new
+//! file so took 5 MiB of page cache instead of 45, and a third to a sixth of the time: what is
+//! recorded of each chunk is flushed, and a flush of cached data waits for all of it.
 
 use std::{
     fmt,

@@ -67,6 +67,7 @@ pub use cow::{cow_bytes, fits, make_cow, reserve};
 
 /// Added to a VM's device's name for the device that lengthens its base.
 const BASE: &str = "-base";
+const NOT_ROOT: &str = "only root may use device-mapper";
 /// The pauses while a device is busy: 1 ms, doubled each time; 8 s in all.
 const PAUSES: u32 = 13;
 /// The same while somebody looks at loop devices, as udev does: 0.5 s in all.
@@ -119,6 +120,10 @@ pub fn snapshot(
 /// # Errors
 /// All that could not be removed, and who holds it.
 pub fn snapshot_gone(tag: &Tag, vm: &VmId) -> Result<(), Problem> {
+    let what = format!("cannot remove the disk of VM {vm}");
+    if !geteuid().is_root() {
+        return Err(Problem::new(what, NOT_ROOT, ""));
+    }
     let names = Names::of(tag, vm);
     let mut errors = Vec::new();
     if let Err(error) = node::remove(&names.snapshot) {
@@ -141,7 +146,7 @@ pub fn snapshot_gone(tag: &Tag, vm: &VmId) -> Result<(), Problem> {
         return Ok(());
     }
     let hint = "end what uses it, then try again; `banger doctor` lists what is left";
-    Err(Problem::new(format!("cannot remove the disk of VM {vm}"), errors.join("; "), hint))
+    Err(Problem::new(what, errors.join("; "), hint))
 }
 
 /// How full a VM's disk is.
@@ -184,7 +189,7 @@ pub fn extended(tag: &Tag, vm: &VmId) -> Result<(), Problem> {
 pub fn inventory(tag: &Tag, inventory: &mut Inventory) -> Result<(), Problem> {
     let listed = (|| -> io::Result<()> {
         if !geteuid().is_root() {
-            return Err(io::Error::other("only root may look"));
+            return Err(io::Error::other(NOT_ROOT));
         }
         let prefix = format!("banger-{tag}-");
         if let Ok(control) = Control::open() {
@@ -447,7 +452,7 @@ impl Drop for Made<'_> {
 
 fn control() -> Result<Control, String> {
     if !geteuid().is_root() {
-        return Err("only root may use device-mapper".to_owned());
+        return Err(NOT_ROOT.to_owned());
     }
     Control::open().map_err(|error| error.to_string())
 }
