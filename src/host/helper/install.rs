@@ -334,3 +334,17 @@ fn systemctl(words: &[&str]) -> io::Result<()> {
     let text = String::from_utf8_lossy(&output.stderr);
     Err(io::Error::other(format!("{} ({})", text.trim(), output.status)))
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// An installation below a directory, of a program, that has `systemctl` called.
+    pub fn in_directory(
+        root: &Path,
+        banger: &Path,
+        systemctl: fn(&[&str]) -> io::Result<()>,
+    ) -> Installation {
+        Installation { root: root.into(), banger: banger.into(), systemctl }
+    }
+}

@@ -42,3 +42,6 @@ pub const ALLOW_FILE: &str = "/etc/banger/helper.allow";
 
 /// Where the helper remembers whose things are whose.
 pub const STATE_DIR: &str = "/var/lib/banger-helper";
+
+#[cfg(test)]
+mod tests;
