@@ -1,6 +1,6 @@
 //! What of that which can be asked is done: rules about one operation, told everything they need.
 
-use std::{collections::BTreeSet, net::Ipv4Addr, ops::RangeInclusive};
+use std::{collections::BTreeSet, ops::RangeInclusive};
 
 use super::claims::Claim;
 use crate::{
@@ -14,17 +14,6 @@ const MTU: RangeInclusive<u32> = 1280..=65535;
 const PORT_LEAST: u16 = 1024;
 /// Machines that a tag may have things of: the places of its subnet.
 const VMS_MAX: usize = (*Subnet::GUESTS.end() - *Subnet::GUESTS.start()) as usize + 1;
-
-/// A network that the host knows of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Network {
-    /// Whose: for the eye.
-    pub what: String,
-    /// One of its addresses.
-    pub address: Ipv4Addr,
-    /// Bits of its network part, 1 to 32.
-    pub prefix: u8,
-}
 
 /// What is there that bears a tag.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -85,8 +74,9 @@ pub(super) struct View<'a> {
     pub there: &'a There,
     /// The subnets of other tags' bridges.
     pub others: &'a [(Tag, Subnet)],
-    /// The networks of the host, without that of the tag's own bridge. For [`Op::Bridge`] only.
-    pub networks: &'a [Network],
+    /// What of the host's shares addresses with the bridge's, its own network left out. For
+    /// [`Op::Bridge`] only.
+    pub collision: Option<&'a str>,
     /// Whether there is an interface that has the name of the VM's TAP. For those operations only.
     pub tap_exists: bool,
 }
@@ -176,10 +166,8 @@ fn bridge(subnet: Subnet, mtu: u32, view: View<'_>) -> Result<(), Refusal> {
         let why = format!("{other} is in use by another banger on this host (tag {tag})");
         return Err(Refusal::new(why, taken));
     }
-    let overlaps = |n: &&Network| n.prefix > 0 && subnet.overlaps(n.address, n.prefix);
-    if let Some(Network { what, address, prefix }) = view.networks.iter().find(overlaps) {
-        let why = format!("{subnet} overlaps {address}/{prefix} ({what})");
-        return Err(Refusal::new(why, taken));
+    if let Some(collision) = view.collision {
+        return Err(Refusal::new(format!("{subnet} is in use: {collision}"), taken));
     }
     Ok(())
 }
@@ -279,8 +267,14 @@ mod tests {
     /// What `check` says to the user 1000 whose bridge has 172.30.4.0/22.
     fn says(op: &Op, there: &There) -> Result<(), String> {
         let claim = claim(Some("172.30.4.0/22"));
-        let view =
-            View { uid: 1000, claim: &claim, there, others: &[], networks: &[], tap_exists: false };
+        let view = View {
+            uid: 1000,
+            claim: &claim,
+            there,
+            others: &[],
+            collision: None,
+            tap_exists: false,
+        };
         check(op, view).map_err(|refusal| refusal.why)
     }
 
@@ -302,7 +296,7 @@ mod tests {
             claim: &claim,
             there: &there,
             others: &[],
-            networks: &[],
+            collision: None,
             tap_exists: false,
         };
         let ask = |text: &str, mtu| check(&Op::Bridge { subnet: subnet(text), mtu }, view);
@@ -332,30 +326,21 @@ mod tests {
     fn a_bridge_takes_nobodys_addresses() {
         let there = There::default();
         let own = claim(None);
-        let network = |what: &str, address: &str, prefix| Network {
-            what: what.into(),
-            address: address.parse().unwrap(),
-            prefix,
-        };
-        let networks = [
-            network("default", "0.0.0.0", 0),
-            network("eth0", "192.168.1.17", 24),
-            network("wg0", "10.0.0.0", 8),
-        ];
         let others = [(Tag::from_bytes([1; 3]), subnet("172.30.0.0/22"))];
         let view = View {
             uid: 1000,
             claim: &own,
             there: &there,
             others: &others,
-            networks: &networks,
+            collision: None,
             tap_exists: false,
         };
         let ask = |text: &str| check(&Op::Bridge { subnet: subnet(text), mtu: 1500 }, view);
         ask("172.30.4.0/22").expect("free");
-        assert!(ask("192.168.0.0/22").unwrap_err().why.contains("eth0"));
-        assert!(ask("10.200.0.0/22").unwrap_err().why.contains("wg0"));
         assert!(ask("172.30.0.0/22").unwrap_err().why.contains("010101"));
+        let view = View { collision: Some("wg0 has the address 10.0.0.1/8"), ..view };
+        let op = Op::Bridge { subnet: subnet("10.0.0.0/22"), mtu: 1500 };
+        assert!(check(&op, view).unwrap_err().why.contains("wg0"));
     }
 
     #[test]
@@ -382,7 +367,7 @@ mod tests {
             claim: &claim,
             there,
             others: &[],
-            networks: &[],
+            collision: None,
             tap_exists: true,
         };
         for op in [tap(1000), Op::TapGone { vm: vm(1) }] {
@@ -427,7 +412,7 @@ mod tests {
             claim: &none,
             there: &there,
             others: &[],
-            networks: &[],
+            collision: None,
             tap_exists: false,
         };
         assert!(check(&Op::Rules { subnet: own, dns: None }, view).is_err(), "no bridge");

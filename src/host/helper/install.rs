@@ -143,6 +143,12 @@ impl Installation {
         self.remove(&self.at(PROGRAM), tell)?;
         self.remove(&self.at(ALLOW_FILE), tell)?;
         self.remove(&self.at(STATE_DIR), tell)?;
+        for path in [PROGRAM, ALLOW_FILE] {
+            if let Some(dir) = self.at(path).parent() {
+                // If there is something else in it, it stays; nothing else is wrong with that.
+                let _ = fs::remove_dir(dir);
+            }
+        }
         if self.at(BOOTED).is_dir() {
             self.systemctl(&["daemon-reload"], tell)?;
         }

@@ -10,7 +10,7 @@ use std::{
 use super::{
     claims::{Claim, Claims},
     files::{self, FileFacts},
-    guard::{self, Network, Refusal, There, View},
+    guard::{self, Refusal, There, View},
 };
 use crate::{
     domain::{Problem, Subnet, Tag, tap_name},
@@ -25,11 +25,11 @@ pub(super) type Operators = Box<dyn Fn(&Tag, u32) -> Box<dyn Operate> + Send + S
 
 /// What the helper has to know of the host.
 pub(super) trait Surroundings: Send + Sync {
-    /// The IPv4 networks of the host, but for those of the interface `without`.
+    /// What shares addresses with a subnet, but for the tag's own bridge.
     ///
     /// # Errors
     /// If the host cannot be looked at.
-    fn networks(&self, without: &str) -> io::Result<Vec<Network>>;
+    fn collision(&self, tag: &Tag, subnet: Subnet) -> Result<Option<String>, Problem>;
 
     /// Whether there is a network interface of this name.
     ///
@@ -221,12 +221,12 @@ impl Keeper {
         there: &There,
     ) -> Result<Result<(), Refusal>, Told> {
         let failed = |error: io::Error| Told::io("cannot look at the network", &error);
-        let mut networks = Vec::new();
+        let mut collision = None;
         let mut others = Vec::new();
         let mut tap_exists = false;
         match op {
-            Op::Bridge { .. } => {
-                networks = self.surroundings.networks(&tag.bridge()).map_err(failed)?;
+            Op::Bridge { subnet, .. } => {
+                collision = self.surroundings.collision(tag, *subnet).map_err(Told::Failed)?;
                 others = self.others(tag)?.into_iter().filter_map(subnet_of).collect();
             }
             Op::Tap { vm, .. } | Op::TapGone { vm } => {
@@ -234,8 +234,8 @@ impl Keeper {
             }
             _ => {}
         }
-        let (others, networks) = (&others[..], &networks[..]);
-        Ok(guard::check(op, View { uid, claim, there, others, networks, tap_exists }))
+        let (others, collision) = (&others[..], collision.as_deref());
+        Ok(guard::check(op, View { uid, claim, there, others, collision, tap_exists }))
     }
 
     /// Does it, and writes down what must be known when it is to be undone.

@@ -35,7 +35,6 @@ use super::{
     claims::Claims,
     client::HelperOps,
     files,
-    guard::Network,
     journal::{Journal, tests::Kept},
     keeper::{Keeper, Surroundings},
     packet::Connection,
@@ -169,9 +168,9 @@ impl Operate for Recorder {
 struct Around(Arc<World>);
 
 impl Surroundings for Around {
-    fn networks(&self, _without: &str) -> io::Result<Vec<Network>> {
-        let network = |what: &str, address, prefix| Network { what: what.into(), address, prefix };
-        Ok(vec![network("eth0", [192, 168, 0, 7].into(), 24)])
+    fn collision(&self, _tag: &Tag, subnet: Subnet) -> Result<Option<String>, Problem> {
+        let lan = subnet.overlaps([192, 168, 0, 7].into(), 24);
+        Ok(lan.then(|| "eth0 has the address 192.168.0.7/24".to_owned()))
     }
 
     fn has_interface(&self, name: &str) -> io::Result<bool> {

@@ -62,6 +62,9 @@ fn it_is_installed_and_removed_without_a_trace() {
     assert!(fs::read_to_string(&list).unwrap().ends_with("\nana\nbob\n"));
     assert!(installation.describe().iter().any(|line| line.ends_with("lets in: ana, bob")));
 
+    let seen = as_user(EVE, || installation.describe());
+    assert!(seen.iter().any(|line| line.ends_with("lets in: ana, bob")), "{seen:?}");
+
     steps(|tell| installation.uninstall(false, tell)).0.unwrap();
     let mut left = Vec::new();
     let mut dirs = vec![dir.path().to_owned()];
@@ -74,6 +77,7 @@ fn it_is_installed_and_removed_without_a_trace() {
         }
     }
     assert_eq!(left, Vec::<PathBuf>::new());
+    assert!(!at("etc/banger").exists() && !at("usr/local/lib/banger").exists());
     ASKED.lock().unwrap().clear();
     steps(|tell| installation.uninstall(false, tell)).0.expect("nothing to do");
 }
