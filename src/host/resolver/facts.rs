@@ -114,7 +114,8 @@ fn words(text: &str, key: &str) -> Vec<String> {
 fn last_line(text: &str, key: &str) -> Vec<String> {
     let line = text.lines().rev().find_map(|line| line.trim().strip_prefix(key));
     let line = line.filter(|rest| rest.starts_with([' ', '\t'])).unwrap_or("");
-    line.split_whitespace().map(str::to_owned).collect()
+    // The root is what resolved writes where there is none.
+    line.split_whitespace().filter(|word| *word != ".").map(str::to_owned).collect()
 }
 
 /// The server that a line means: an address, for link-local ones with the link behind it.
@@ -156,7 +157,7 @@ mod tests {
 
         fs::write(dir.path().join("etc/nsswitch.conf"), "hosts: files dns").expect("written");
         assert!(!facts(dir.path()).uses_resolved(), "nobody asks it");
-        fs::write(dir.path().join("etc/resolv.conf"), "search a b\nnameserver 127.0.0.53\n")
+        fs::write(dir.path().join("etc/resolv.conf"), "search a . b\nnameserver 127.0.0.53\n")
             .expect("written");
         let stub = facts(dir.path());
         assert!(stub.uses_resolved());
