@@ -201,6 +201,20 @@ async fn a_machine_is_paused_resumed_and_asked_for_its_memory() {
 }
 
 #[tokio::test]
+async fn whoever_does_not_wait_for_an_answer_disturbs_nobody() {
+    let bench = Bench::new("hangs-at=Paused");
+    let (mut machine, _console) = bench.boot().await;
+    for _ in 0..2 {
+        let early = timeout(Duration::from_millis(50), machine.pause()).await;
+        assert!(early.is_err(), "{early:?}");
+        machine.resume().await.expect("resume");
+    }
+    assert!(machine.memory().await.is_ok());
+    machine.power_button().await.expect("press");
+    assert_eq!(exit_of(&mut machine).await, MachineExit::GuestReboot);
+}
+
+#[tokio::test]
 async fn sockets_that_an_earlier_one_left_do_not_keep_it_from_starting() {
     let bench = Bench::new("");
     for name in ["vmm.sock", "vsock", "vmm.log", "vmm.met"] {

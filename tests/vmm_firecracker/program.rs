@@ -192,6 +192,9 @@ impl Program {
         let mark = if checked.is_ok() { "" } else { "!" };
         let why = checked.as_ref().err().cloned().unwrap_or_default();
         self.note(&format!("{mark}{method} {path} {body} {why}"));
+        if self.manner.value("hangs-at").is_some_and(|words| body.contains(words)) {
+            std::future::pending::<()>().await;
+        }
         let (status, text) = match checked {
             Ok(()) => self.act(&method, &path, &body),
             Err(why) => (400, serde_json::json!({ "fault_message": why }).to_string()),

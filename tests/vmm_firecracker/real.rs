@@ -1,5 +1,5 @@
-//! The backend with the real Firecracker: `BANGER_TEST_FIRECRACKER` names one, with its jailer
-//! beside it if that is to be tested, too. The guest is a small one that needs little of KVM.
+//! The backend with the real Firecracker: `BANGER_TEST_FIRECRACKER` names one, or the runtime
+//! directory has one, with its jailer beside it if that is to be tested, too. The guest is a small one that needs little of KVM.
 
 use std::{
     env, fs,
@@ -27,11 +27,22 @@ use nix::{
     unistd::geteuid,
 };
 
-use crate::{Bench, Console, common::skip, exit_of, guest};
+use crate::{
+    Bench, Console,
+    common::{runtime_dir, skip},
+    exit_of, guest,
+};
 
 #[path = "../vmm_qemu/guest.rs"]
 #[allow(dead_code)]
 mod elf;
+
+/// The one that is named, or else the runtime directory's.
+fn program() -> Option<PathBuf> {
+    let named = env::var_os("BANGER_TEST_FIRECRACKER").filter(|path| !path.is_empty());
+    let bundled = || Some(runtime_dir().join("firecracker")).filter(|path| path.exists());
+    named.map(PathBuf::from).or_else(bundled)
+}
 
 /// A bench with the real one, or a word on why there is none.
 pub fn bench(test: &str) -> Option<Bench> {
@@ -39,9 +50,8 @@ pub fn bench(test: &str) -> Option<Bench> {
         skip(&format!("vmm_firecracker::real::{test}"), reason);
         None
     };
-    let Some(program) = env::var_os("BANGER_TEST_FIRECRACKER").filter(|path| !path.is_empty())
-    else {
-        return none("BANGER_TEST_FIRECRACKER names no Firecracker");
+    let Some(program) = program() else {
+        return none("BANGER_TEST_FIRECRACKER names no Firecracker, and the runtime has none");
     };
     if fs::File::options().read(true).write(true).open("/dev/kvm").is_err() {
         return none("/dev/kvm cannot be opened");
@@ -162,10 +172,10 @@ async fn a_real_machine_is_jailed_with_a_tap_and_a_disk() {
     if !geteuid().is_root() {
         return skipped("only root can jail");
     }
-    let firecracker = PathBuf::from(env::var_os("BANGER_TEST_FIRECRACKER").expect("set"));
+    let firecracker = program().expect("a Firecracker");
     let jailer = firecracker.with_file_name("jailer");
     if !jailer.exists() {
-        return skipped("there is no jailer beside BANGER_TEST_FIRECRACKER");
+        return skipped("there is no jailer beside Firecracker");
     }
     // This thread's own: the machine's interfaces are left alone.
     unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");

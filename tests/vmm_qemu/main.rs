@@ -161,6 +161,22 @@ async fn the_console_carries_every_byte_and_the_power_button_reaches_the_guest()
 }
 
 #[tokio::test]
+async fn a_paused_guest_does_nothing_until_it_is_resumed() {
+    let (mut machine, mut console) = Bench::new().boot().await;
+    for _ in 0..2 {
+        machine.pause().await.expect("pause");
+    }
+    console.text.clear();
+    console.type_in(b"x");
+    let echo = timeout(Duration::from_millis(50), console.read_until("x")).await;
+    assert!(echo.is_err(), "it echoes while it is paused");
+    for _ in 0..2 {
+        machine.resume().await.expect("resume");
+    }
+    console.read_until("x").await;
+}
+
+#[tokio::test]
 async fn the_guests_own_ways_out_are_told_apart() {
     for (letter, exit) in [
         (b"p", MachineExit::GuestPoweroff),
