@@ -69,7 +69,7 @@ pub enum MadeState {
     Missing,
     /// Its VM is off: its monitor died before it could remove it.
     OfDead,
-    /// Whether it is there can only be seen with privileges.
+    /// Whether it is there cannot be seen, most often for want of privileges.
     Unknown,
 }
 

@@ -6,13 +6,21 @@
 
 mod files;
 mod host;
+mod ledger;
 
 use std::{env, path::PathBuf, time::SystemTime};
 
-use super::Options;
+use super::{
+    Options,
+    audit::{self, Hands},
+};
 use crate::{
-    domain::{CheckView, HostReport, Layout, NetworkKind, OverlayKind, Problem, UnixMs, VmmKind},
+    domain::{
+        CheckView, HostReport, Layout, NetworkKind, OrphanView, OverlayKind, Problem, UnixMs,
+        VmmKind,
+    },
     host::dirs,
+    store::Store,
 };
 
 /// What is looked at, and with which settings.
@@ -77,17 +85,18 @@ pub fn report(subject: &Subject) -> HostReport {
 /// What is still there, and why.
 pub fn clean(
     layout: &Layout,
-    orphans: &[crate::domain::OrphanView],
+    orphans: &[OrphanView],
     tell: &mut dyn FnMut(usize, &Result<(), Problem>),
 ) -> Result<(), Problem> {
+    let store = Store::open(&layout.database())?;
+    let hands = Hands::find(&store, layout)?;
     let mut left = Vec::new();
-    for (index, orphan) in orphans.iter().enumerate() {
-        let removed = files::remove(layout, orphan);
-        if let Err(problem) = &removed {
+    audit::remove(&hands, orphans, now(), &mut |index, removed| {
+        if let (Err(problem), Some(orphan)) = (removed, orphans.get(index)) {
             left.push(format!("{}: {}", orphan.what, problem.why));
         }
-        tell(index, &removed);
-    }
+        tell(index, removed);
+    })?;
     if left.is_empty() {
         return Ok(());
     }

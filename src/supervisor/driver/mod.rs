@@ -7,7 +7,7 @@
 mod bootstrap;
 mod database;
 mod effects;
-mod files;
+pub(super) mod files;
 mod first;
 mod hosts;
 mod look;
