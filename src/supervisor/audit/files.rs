@@ -14,7 +14,7 @@ use crate::{
 
 /// What may lie in the directory of sockets beside what is of VMs: locks that all share, and what
 /// the name server says of itself. They are empty or a line long, and used again.
-const SHARED: [&str; 4] = ["host.lock", "bases.lock", "names.lock", "names.port"];
+const SHARED: [&str; 5] = ["host.lock", "bases.lock", "names.lock", "names.port", "names.turn"];
 
 /// Adds what lies there.
 pub fn files(layout: &Layout, things: &mut BTreeSet<Thing>) {
@@ -59,7 +59,7 @@ fn bases(layout: &Layout) -> PathBuf {
 
 /// Held by whoever makes or removes a base.
 pub fn bases_busy(layout: &Layout) -> bool {
-    lock::is_held(layout.run.join("bases.lock")).unwrap_or(true)
+    lock::is_held(layout.bases_lock()).unwrap_or(true)
 }
 
 fn entries(dir: &Path) -> Vec<PathBuf> {

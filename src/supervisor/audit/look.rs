@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, path::Path, path::PathBuf, thread, time::Duration};
 
-use super::{Findings, Hands, Known, Seen, Thing, Vm, compare, files, proc};
+use super::{Findings, Known, Seen, Thing, Vm, compare, files, proc};
 use crate::{
     domain::{Layout, MadeState, Problem, Tag, VmId},
     host::{
@@ -10,7 +10,7 @@ use crate::{
         ops::{Done, Inventory, Op},
         resolver,
     },
-    monitor::VmmDetail,
+    monitor::{Ground, VmmDetail},
     store::{LedgerKind, Store},
 };
 
@@ -43,13 +43,13 @@ pub struct Ours {
 ///
 /// # Errors
 /// The database.
-pub fn look(hands: &Hands<'_>) -> Result<Audit, Problem> {
-    let first = once(hands, &Ours::default())?;
+pub fn look(ground: &Ground<'_>) -> Result<Audit, Problem> {
+    let first = once(ground, &Ours::default())?;
     if first.findings.orphans.is_empty() && first.findings.missing().next().is_none() {
         return Ok(first);
     }
     thread::sleep(PAUSE);
-    let mut second = once(hands, &Ours::default())?;
+    let mut second = once(ground, &Ours::default())?;
     let before = first.findings;
     second.findings.orphans.retain(|(view, _)| before.orphans.iter().any(|(v, _)| v == view));
     let missing = second.findings.made.iter_mut().filter(|m| m.state == MadeState::Missing);
@@ -66,9 +66,9 @@ pub fn look(hands: &Hands<'_>) -> Result<Audit, Problem> {
 ///
 /// # Errors
 /// The database.
-pub fn once(hands: &Hands<'_>, ours: &Ours) -> Result<Audit, Problem> {
-    let mut known = known(hands.store, hands.layout)?;
-    let (mut seen, strangers) = seen(hands, &known);
+pub fn once(ground: &Ground<'_>, ours: &Ours) -> Result<Audit, Problem> {
+    let mut known = known(ground.store, ground.layout)?;
+    let (mut seen, strangers) = seen(ground, &known);
     if let Some(id) = &ours.vm {
         if let Some(vm) = known.vms.get_mut(id) {
             vm.up = false;
@@ -78,7 +78,7 @@ pub fn once(hands: &Hands<'_>, ours: &Ours) -> Result<Audit, Problem> {
         }
     }
     seen.bases_busy &= !ours.bases;
-    let findings = compare(&known, &seen, &hands.tag, hands.layout);
+    let findings = compare(&known, &seen, &ground.tag, ground.layout);
     Ok(Audit { findings, blind: seen.blind, strangers })
 }
 
@@ -95,8 +95,8 @@ pub fn known(store: &Store, layout: &Layout) -> Result<Known, Problem> {
 }
 
 /// What the host has, and the names of links that are not ours.
-fn seen(hands: &Hands<'_>, known: &Known) -> (Seen, Vec<String>) {
-    let Hands { layout, tag, .. } = hands;
+fn seen(ground: &Ground<'_>, known: &Known) -> (Seen, Vec<String>) {
+    let Ground { layout, tag, .. } = ground;
     let mut seen = Seen {
         ports: proc::ports(),
         forwarding: proc::forwarding(),
@@ -110,7 +110,7 @@ fn seen(hands: &Hands<'_>, known: &Known) -> (Seen, Vec<String>) {
         files::cgroups(Path::new(root), &mut seen.things);
     }
     let strangers = links(tag, &mut seen);
-    match hands.ops.as_ref().map_err(Problem::clone).and_then(|ops| ops.run(&Op::Inventory, &[])) {
+    match ground.ops.as_ref().map_err(Problem::clone).and_then(|ops| ops.run(&Op::Inventory, &[])) {
         Ok(Done::Inventory(inventory)) => add(inventory, tag, &mut seen.things),
         Ok(other) => seen.blind = Some(format!("asked what is there, it was answered {other:?}")),
         Err(problem) => seen.blind = Some(problem.why),

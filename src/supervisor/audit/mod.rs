@@ -8,7 +8,6 @@
 //! counts.
 
 mod files;
-mod hands;
 mod look;
 mod proc;
 mod remove;
@@ -28,7 +27,6 @@ use crate::{
     store::{LedgerEntry, LedgerKind},
 };
 
-pub use hands::Hands;
 pub use look::{Audit, look};
 pub use remove::remove;
 pub use things::{Role, Thing};
@@ -209,11 +207,14 @@ impl Pair<'_> {
                 let base = |t: &Thing| matches!(t, Thing::Loop { cow_of: None, .. });
                 return privileged(seen.things.iter().any(base));
             }
-            LedgerKind::Resolver if entry.key == things::HOSTS => has(Thing::Hosts),
-            // A setting of the bridge's link goes with it.
-            LedgerKind::Resolver => has(Thing::Bridge),
-            // It is answered for as long as the VM runs; that it is, is a check of its own.
-            LedgerKind::DnsRecord => return None,
+            // See `names::Piece::key`.
+            LedgerKind::Resolver | LedgerKind::DnsRecord => match entry.key.split(' ').next() {
+                Some(things::HOSTS) => has(Thing::Hosts),
+                // A setting of the bridge's link goes with it.
+                Some(things::RESOLVER) => has(Thing::Bridge),
+                // Only a mapdns itself knows.
+                _ => return None,
+            },
         })
     }
 
@@ -230,7 +231,10 @@ impl Pair<'_> {
                 entry.kind == LedgerKind::Snapshot
                     && path.file_name().is_some_and(|name| name == entry.key.as_str())
             }),
-            Thing::Hosts => self.has(None, LedgerKind::Resolver, things::HOSTS),
+            Thing::Hosts => self.known.entries.iter().any(|entry| {
+                matches!(entry.kind, LedgerKind::Resolver | LedgerKind::DnsRecord)
+                    && entry.key.split(' ').next() == Some(things::HOSTS)
+            }),
             Thing::Process { pid, vm, role: Role::Monitor } => {
                 let held = self.known.vms.get(vm).filter(|vm| vm.up);
                 held.is_some_and(|vm| vm.monitor.is_none_or(|holder| holder == *pid))

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    Hands, Orphan, Role, Thing,
+    Orphan, Role, Thing,
     look::{Ours, once},
 };
 use crate::{
@@ -18,6 +18,7 @@ use crate::{
         ops::Op,
         process::{self, ProcessRef, Signal},
     },
+    monitor::Ground,
     store::{LedgerEntry, LedgerKind},
     supervisor::driver::files,
     vmm::Piece,
@@ -35,18 +36,18 @@ const BASES_PATIENCE: Duration = Duration::from_secs(10);
 /// # Errors
 /// The database.
 pub fn remove(
-    hands: &Hands<'_>,
+    ground: &Ground<'_>,
     orphans: &[OrphanView],
     now: UnixMs,
     tell: &mut dyn FnMut(usize, &Result<(), Problem>),
 ) -> Result<(), Problem> {
-    let found = once(hands, &Ours::default())?.findings.orphans;
+    let found = once(ground, &Ours::default())?.findings.orphans;
     let find = |view: &OrphanView| found.iter().find(|(v, _)| v == view).map(|(_, orphan)| orphan);
     let mut order: Vec<usize> = (0..orphans.len()).collect();
     order.sort_by_key(|index| orphans.get(*index).and_then(find).map(rank));
     for index in order {
         let Some(view) = orphans.get(index) else { continue };
-        let removed = find(view).map_or(Ok(()), |orphan| one(hands, view, orphan, now));
+        let removed = find(view).map_or(Ok(()), |orphan| one(ground, view, orphan, now));
         tell(index, &removed);
     }
     Ok(())
@@ -64,9 +65,14 @@ const fn rank(orphan: &Orphan) -> u8 {
     }
 }
 
-fn one(hands: &Hands<'_>, view: &OrphanView, orphan: &Orphan, now: UnixMs) -> Result<(), Problem> {
+fn one(
+    ground: &Ground<'_>,
+    view: &OrphanView,
+    orphan: &Orphan,
+    now: UnixMs,
+) -> Result<(), Problem> {
     let still = |ours: &Ours| -> Result<bool, Problem> {
-        let found = once(hands, ours)?.findings.orphans;
+        let found = once(ground, ours)?.findings.orphans;
         Ok(found.iter().any(|(_, other)| other == orphan))
     };
     let fail = |why: String| {
@@ -80,36 +86,36 @@ fn one(hands: &Hands<'_>, view: &OrphanView, orphan: &Orphan, now: UnixMs) -> Re
     match orphan {
         Orphan::Entry(entry) => match &entry.vm {
             Some(vm) => {
-                let _change = files::lock_for_change(hands.layout, vm)?;
+                let _change = files::lock_for_change(ground.layout, vm)?;
                 let lost = ExitRecord { at: now, reason: ExitReason::MonitorLost };
-                files::clean_up(hands.layout, hands.store, vm, &lost)
+                files::clean_up(ground.layout, ground.store, vm, &lost)
             }
             None => {
-                let _host = hands.lock()?;
+                let _host = ground.lock()?;
                 if !still(&Ours::default())? {
                     return Ok(());
                 }
                 if let Some(op) = undoing(entry) {
-                    hands.run(None, &op)?;
+                    ground.run(None, &op, &[])?;
                 }
-                Ok(hands.store.clear(entry.id)?)
+                Ok(ground.store.clear(entry.id)?)
             }
         },
         Orphan::Thing(thing @ (Thing::Base(path) | Thing::Stray(path))) => {
-            let path_of_lock = hands.layout.run.join("bases.lock");
+            let path_of_lock = ground.layout.bases_lock();
             let lock = FileLock::exclusive_within(path_of_lock, BASES_PATIENCE).map_err(io_fail)?;
             let _lock = lock.ok_or_else(|| fail("another banger is at the bases".to_owned()))?;
             let bases = matches!(thing, Thing::Base(_));
             if still(&Ours { bases, vm: None })? { rm(path).map_err(io_fail) } else { Ok(()) }
         }
         Orphan::Thing(thing) => {
-            let vm = thing.vm().cloned().or_else(|| vm_of_path(hands, thing));
+            let vm = thing.vm().cloned().or_else(|| vm_of_path(ground, thing));
             let _locks = match &vm {
-                Some(vm) => Some(Locks::take(hands, vm).map_err(fail)?),
+                Some(vm) => Some(Locks::take(ground, vm).map_err(fail)?),
                 None => None,
             };
-            let _host = match thing.removal(&hands.tag) {
-                Some(_) => Some(hands.lock()?),
+            let _host = match thing.removal(&ground.tag) {
+                Some(_) => Some(ground.lock()?),
                 None => None,
             };
             let process = match thing {
@@ -120,8 +126,8 @@ fn one(hands: &Hands<'_>, view: &OrphanView, orphan: &Orphan, now: UnixMs) -> Re
             if !still(&Ours { vm: vm.clone(), bases: false })? {
                 return Ok(());
             }
-            if let Some(op) = thing.removal(&hands.tag) {
-                return hands.run(vm.as_ref(), &op).map(drop);
+            if let Some(op) = thing.removal(&ground.tag) {
+                return ground.run(vm.as_ref(), &op, &[]).map(drop);
             }
             match (thing, process) {
                 (Thing::Process { .. }, None) => Ok(()),
@@ -135,16 +141,16 @@ fn one(hands: &Hands<'_>, view: &OrphanView, orphan: &Orphan, now: UnixMs) -> Re
                 (Thing::Loop { .. }, _) => {
                     Err(fail("somebody has it open; it goes with the last who has".to_owned()))
                 }
-                _ => thing.path(hands.layout).map_or(Ok(()), |path| rm(&path).map_err(io_fail)),
+                _ => thing.path(ground.layout).map_or(Ok(()), |path| rm(&path).map_err(io_fail)),
             }
         }
     }
 }
 
 /// A mount's VM, by where it is.
-fn vm_of_path(hands: &Hands<'_>, thing: &Thing) -> Option<VmId> {
+fn vm_of_path(ground: &Ground<'_>, thing: &Thing) -> Option<VmId> {
     let Thing::Mount(path) = thing else { return None };
-    let dirs = [hands.layout.state.join("vms"), hands.layout.run.clone()];
+    let dirs = [ground.layout.state.join("vms"), ground.layout.run.clone()];
     let below = dirs.iter().find_map(|dir| path.strip_prefix(dir).ok())?;
     below.iter().next()?.to_str()?.parse().ok()
 }
@@ -167,8 +173,8 @@ struct Locks {
 }
 
 impl Locks {
-    fn take(hands: &Hands<'_>, vm: &VmId) -> Result<Self, String> {
-        let paths = hands.layout.vm(vm);
+    fn take(ground: &Ground<'_>, vm: &VmId) -> Result<Self, String> {
+        let paths = ground.layout.vm(vm);
         let lock = |path: PathBuf| match FileLock::try_exclusive(&path) {
             Ok(Some(lock)) => Ok(lock.remove_on_drop()),
             Ok(None) => Err("somebody is at work on it".to_owned()),

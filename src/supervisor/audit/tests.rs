@@ -106,12 +106,12 @@ impl World {
             (LedgerKind::Forwarding, "net.ipv4.ip_forward".to_owned()),
             (LedgerKind::Rules, tag().table()),
             (LedgerKind::BaseLoop, "5eed".to_owned()),
-            (LedgerKind::Resolver, things::HOSTS.to_owned()),
         ] {
             self.note(None, kind, &key, json!(null));
         }
         let cgroup = PathBuf::from(format!("/sys/fs/cgroup/banger/{vm}"));
         self.note(Some(&vm), LedgerKind::Tap, &tap_name(&vm), json!(null));
+        self.note(Some(&vm), LedgerKind::DnsRecord, &format!("hosts vm{n}.vm"), json!(null));
         self.note(Some(&vm), LedgerKind::Snapshot, &tag().device(&vm), json!({ "base": "5eed" }));
         self.note(Some(&vm), LedgerKind::Cgroup, cgroup.to_str().expect("text"), json!(null));
         self.seen.forwarding = true;
@@ -205,7 +205,7 @@ proptest! {
             let unneeded = |t: &Thing| match (&entry.kind, t) {
                 (LedgerKind::Bridge, Thing::Bridge)
                 | (LedgerKind::Rules, Thing::Rules)
-                | (LedgerKind::Resolver, Thing::Hosts)
+                | (LedgerKind::DnsRecord, Thing::Hosts)
                 | (LedgerKind::BaseLoop, Thing::Loop { cow_of: None, .. }) => true,
                 (LedgerKind::Tap, Thing::Tap(of)) | (LedgerKind::Snapshot, Thing::Snapshot(of)) => {
                     Some(of) == vm.as_ref()
@@ -229,7 +229,12 @@ proptest! {
             // The entry goes, and the thing stays.
             (world.seen.things, world.seen.paths) = (things, paths);
             world.known.entries.retain(|other| other.id != entry.id);
-            let silent = [LedgerKind::Forwarding, LedgerKind::PortForward, LedgerKind::Socket];
+            let silent = [
+                LedgerKind::Forwarding,
+                LedgerKind::PortForward,
+                LedgerKind::Socket,
+                LedgerKind::DnsRecord,
+            ];
             if !silent.contains(&entry.kind) {
                 let found = world.findings();
                 prop_assert!(!found.orphans.is_empty(), "{entry:?}");

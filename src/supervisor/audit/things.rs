@@ -9,8 +9,10 @@ use crate::{
     store::{LedgerEntry, LedgerKind},
 };
 
-/// The key of a [`LedgerKind::Resolver`] entry for a block of `/etc/hosts`.
+/// The first word of an entry's key for a line of the block in `/etc/hosts`.
 pub const HOSTS: &str = "hosts";
+/// The same for what systemd-resolved is told.
+pub const RESOLVER: &str = "resolver";
 
 /// What a process of ours is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -193,15 +195,17 @@ pub fn command_of(entry: &LedgerEntry, tag: &Tag) -> String {
         LedgerKind::Forwarding => Some(Op::ForwardingGone),
         LedgerKind::Tap => vm().map(|vm| Op::TapGone { vm }),
         LedgerKind::Snapshot => vm().map(|vm| Op::SnapshotGone { vm }),
-        LedgerKind::Resolver if entry.key == HOSTS => return without_block(tag),
-        LedgerKind::Resolver => Some(Op::ResolveGone),
+        LedgerKind::Resolver | LedgerKind::DnsRecord => match entry.key.split(' ').next() {
+            Some(HOSTS) => return without_block(tag),
+            Some(RESOLVER) => Some(Op::ResolveGone),
+            _ => None,
+        },
         LedgerKind::Process
         | LedgerKind::Socket
         | LedgerKind::Directory
         | LedgerKind::File
         | LedgerKind::PortForward
         | LedgerKind::BaseLoop
-        | LedgerKind::DnsRecord
         | LedgerKind::Mount
         | LedgerKind::Cgroup => None,
     };

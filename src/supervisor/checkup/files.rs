@@ -6,8 +6,8 @@ use super::{Subject, ledger};
 use crate::{
     bundle::{self, Bundle, Configured},
     domain::{CheckView, HostReport, Layout, Problem},
+    monitor::Ground,
     store::Store,
-    supervisor::audit::Hands,
 };
 
 /// A backup is made once a day while banger is used: one older than this is worth a word.
@@ -61,8 +61,8 @@ pub(super) fn database(layout: &Layout, calls: u32, report: &mut HostReport) {
     };
     report.calls = calls;
     report.checks.push(backup(&path, vms));
-    match Hands::find(&store, layout) {
-        Ok(hands) => ledger::look(&hands, report),
+    match Ground::find(&store, layout) {
+        Ok(ground) => ledger::look(&ground, report),
         Err(problem) => report.checks.push(CheckView::failed("ledger", problem)),
     }
 }

@@ -2,15 +2,16 @@
 
 use crate::{
     domain::{CheckView, HostReport, MadeState, MadeView, OrphanView},
-    supervisor::audit::{self, Audit, Hands},
+    monitor::Ground,
+    supervisor::audit::{self, Audit},
 };
 
 /// How many things are named in one check; the lists beside have them all.
 const NAMED: usize = 8;
 
 /// Looks, and adds what was found.
-pub(super) fn look(hands: &Hands<'_>, report: &mut HostReport) {
-    match audit::look(hands) {
+pub(super) fn look(ground: &Ground<'_>, report: &mut HostReport) {
+    match audit::look(ground) {
         Ok(audit) => add(audit, report),
         Err(problem) => report.checks.push(CheckView::failed("ledger", problem)),
     }
@@ -110,10 +111,10 @@ mod tests {
         }
 
         /// By somebody who has no privileges.
-        fn hands(&self) -> Hands<'_> {
+        fn ground(&self) -> Ground<'_> {
             let nobody = Problem::new("there is no root helper", "nothing listens", "install it");
             let tag = Tag::from_bytes([9, 9, 9]);
-            Hands { store: &self.store, layout: &self.layout, tag, ops: Err(nobody) }
+            Ground { store: &self.store, layout: &self.layout, tag, ops: Err(nobody) }
         }
 
         fn report(&self) -> HostReport {
@@ -124,7 +125,7 @@ mod tests {
                 orphans: Vec::new(),
                 calls: Vec::new(),
             };
-            look(&self.hands(), &mut report);
+            look(&self.ground(), &mut report);
             report
         }
 
@@ -133,7 +134,7 @@ mod tests {
             let mut tell = |index: usize, result: &Result<(), Problem>| {
                 results[index] = result.clone();
             };
-            audit::remove(&self.hands(), orphans, UnixMs(5), &mut tell).expect("looked");
+            audit::remove(&self.ground(), orphans, UnixMs(5), &mut tell).expect("looked");
             results
         }
     }

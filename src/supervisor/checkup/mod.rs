@@ -10,16 +10,14 @@ mod ledger;
 
 use std::{env, path::PathBuf, time::SystemTime};
 
-use super::{
-    Options,
-    audit::{self, Hands},
-};
+use super::{Options, audit};
 use crate::{
     domain::{
         CheckView, HostReport, Layout, NetworkKind, OrphanView, OverlayKind, Problem, UnixMs,
         VmmKind,
     },
     host::dirs,
+    monitor::Ground,
     store::Store,
 };
 
@@ -89,9 +87,9 @@ pub fn clean(
     tell: &mut dyn FnMut(usize, &Result<(), Problem>),
 ) -> Result<(), Problem> {
     let store = Store::open(&layout.database())?;
-    let hands = Hands::find(&store, layout)?;
+    let ground = Ground::find(&store, layout)?;
     let mut left = Vec::new();
-    audit::remove(&hands, orphans, now(), &mut |index, removed| {
+    audit::remove(&ground, orphans, now(), &mut |index, removed| {
         if let (Err(problem), Some(orphan)) = (removed, orphans.get(index)) {
             left.push(format!("{}: {}", orphan.what, problem.why));
         }
