@@ -54,6 +54,7 @@ fn monitor_main(monitor: &Monitor) -> ExitCode {
         vmm: monitor.vmm,
         network: monitor.network,
         jailer: monitor.jailer,
+        names: monitor.names.clone(),
         stop_timeout_ms: monitor.stop_timeout_ms,
     });
     ExitCode::from(u8::try_from(code).unwrap_or(1))

@@ -52,6 +52,9 @@ fn vms_on_the_bridge_have_addresses_of_their_own_and_leave_nothing() {
         assert_eq!(home.ok(&["ssh", "web", "hostname"]), "web\n");
         let ping = format!("ping -c 1 -W 20 {} > /dev/null && echo there", address(&db));
         assert_eq!(home.ok(&["ssh", "web", "--", &ping]), "there\n");
+        // The guests' name server knows them all, by name and by address.
+        let ping = "ping -c 1 -W 20 db.vm > /dev/null && echo there";
+        assert_eq!(home.ok(&["ssh", "web", "--", ping]), "there\n");
 
         home.ok(&["restart", "web", "--wait"]);
         assert_eq!(address(&home.vm("web")), address(&web), "it keeps its address");

@@ -4,7 +4,7 @@ use std::{ffi::OsString, num::NonZeroU64, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::domain::{NetworkKind, VmId, VmmKind};
+use crate::domain::{NamesSettings, NetworkKind, VmId, VmmKind};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -98,6 +98,9 @@ pub struct Monitor {
     /// Whether Firecracker runs in its jailer [default: if it can]
     #[arg(long)]
     pub jailer: Option<bool>,
+    /// How names are made known, as JSON
+    #[arg(long, value_parser = names)]
+    pub names: NamesSettings,
     /// Milliseconds the guest is given when the host shuts down
     #[arg(long)]
     pub stop_timeout_ms: u64,
@@ -106,6 +109,10 @@ pub struct Monitor {
 fn vmm(word: &str) -> Result<VmmKind, String> {
     let found = VmmKind::ALL.into_iter().find(|kind| kind.word() == word);
     found.ok_or_else(|| format!("“{word}” is no VMM"))
+}
+
+fn names(json: &str) -> Result<NamesSettings, String> {
+    serde_json::from_str(json).map_err(|e| e.to_string())
 }
 
 fn network(word: &str) -> Result<NetworkKind, String> {

@@ -55,6 +55,7 @@ impl Setup {
             overlay: config.overlay,
             network: config.network,
             jailer: config.jailer,
+            names: config.names.clone(),
             stop_timeout_ms: config.stop_timeout_s * 1000,
             origin,
         };

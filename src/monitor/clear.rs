@@ -8,13 +8,14 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{ground::Ground, shared};
+use super::{ground::Ground, naming, shared};
 use crate::{
     domain::VmId,
     host::{
         ops::Op,
         process::{self, ProcessRef, Signal},
     },
+    names,
     store::{LedgerEntry, LedgerKind},
     vmm::Piece,
 };
@@ -53,6 +54,9 @@ pub fn clear(ground: &Ground<'_>, vm: &VmId) -> Vec<String> {
         }
     }
     left.extend(shared::release(ground));
+    if let Err(error) = names::sweep(&ground.layout.run) {
+        left.push(format!("the name server's files: {error}"));
+    }
     left
 }
 
@@ -69,6 +73,9 @@ fn undo(ground: &Ground<'_>, vm: &VmId, entry: &LedgerEntry) -> io::Result<()> {
         LedgerKind::PortForward => Ok(()),
         LedgerKind::Tap => run(Op::TapGone { vm: vm.clone() }),
         LedgerKind::Snapshot => run(Op::SnapshotGone { vm: vm.clone() }),
+        LedgerKind::DnsRecord => {
+            naming::withdraw(ground, vm, entry).map_err(|problem| io::Error::other(problem.why))
+        }
         LedgerKind::Cgroup => Piece::Cgroup(path.to_owned()).remove(),
         kind => Err(io::Error::other(format!("a VM has no {kind} of its own"))),
     }

@@ -21,6 +21,7 @@ mod frames;
 mod ground;
 mod log;
 mod machine;
+mod naming;
 mod network;
 mod order;
 mod overlay;

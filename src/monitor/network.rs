@@ -1,10 +1,10 @@
 //! A VM on the bridge: what all VMs share is made first, once, then its TAP.
 
-use core::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use serde_json::json;
 
-use super::ground::Ground;
+use super::{ground::Ground, naming};
 use crate::{
     domain::{Problem, Subnet, VmId, mac, tap_name},
     host::{
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Where there is no default route whose link could tell: Ethernet's.
-const MTU: u32 = 1500;
+pub const MTU: u32 = 1500;
 
 /// A VM's place on the bridge.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,8 +58,33 @@ pub fn attach(
     Ok(Attached { subnet, address, tap, mac: mac(address), mtu })
 }
 
-/// The VMs' addresses: chosen once, looked at again at each start.
-fn subnet(ground: &Ground<'_>) -> Result<Subnet, Problem> {
+/// Lets questions for names go to this port from now on, the guests' and, where the resolver was
+/// told of one, the host's.
+///
+/// # Errors
+/// If the rules or the route cannot be changed.
+pub fn redirect(ground: &Ground<'_>, dns: u16) -> Result<(), Problem> {
+    let _lock = ground.lock()?;
+    let entries = ground.store.all_entries()?;
+    let has = |kind| entries.iter().any(|entry| entry.kind == kind);
+    let Some(subnet) = ground.store.subnet()?.filter(|_| has(LedgerKind::Rules)) else {
+        return Ok(());
+    };
+    rules(ground, subnet, Some(dns))?;
+    let server = SocketAddrV4::new(Ipv4Addr::LOCALHOST, dns);
+    let mut told = entries.iter().filter(|entry| entry.kind == LedgerKind::DnsRecord);
+    if told.any(|entry| naming::is_of_another_server(entry, server)) {
+        ground.run(None, &Op::Resolve { server, subnet }, &[])?;
+    }
+    Ok(())
+}
+
+/// The VMs' addresses: chosen once, looked at again at each start. The caller holds the host
+/// lock, or is content with what others may choose at the same time.
+///
+/// # Errors
+/// If the host has no room for them, or now uses some of them otherwise.
+pub fn subnet(ground: &Ground<'_>) -> Result<Subnet, Problem> {
     let Some(subnet) = ground.store.subnet()? else {
         let subnet = net::choose_subnet(&ground.tag)?;
         ground.store.set_subnet(subnet)?;
@@ -77,17 +102,10 @@ fn subnet(ground: &Ground<'_>) -> Result<Subnet, Problem> {
 
 /// Makes what all VMs share, as far as the ledger does not have it as it is to be.
 fn share(ground: &Ground<'_>, subnet: Subnet, mtu: u32, dns: Option<u16>) -> Result<(), Problem> {
-    let noted = ground.store.shared_entries()?;
-    let is_noted = |kind, detail: &serde_json::Value| {
-        noted.iter().any(|entry| entry.kind == kind && entry.detail == *detail)
-    };
     let bridge = json!({ "subnet": subnet, "mtu": mtu });
-    if !is_noted(LedgerKind::Bridge, &bridge) {
-        ground.store.note_shared(LedgerKind::Bridge, &ground.tag.bridge(), &json!(null))?;
-    }
+    ground.store.note_shared(LedgerKind::Bridge, &ground.tag.bridge(), &bridge)?;
     // Every time: it costs next to nothing, and somebody may have taken the bridge down.
     ground.run(None, &Op::Bridge { subnet, mtu }, &[])?;
-    ground.store.note_shared(LedgerKind::Bridge, &ground.tag.bridge(), &bridge)?;
 
     if !net::is_forwarding().unwrap_or(false) {
         ground.store.note_shared(LedgerKind::Forwarding, "net.ipv4.ip_forward", &json!(null))?;
@@ -95,12 +113,18 @@ fn share(ground: &Ground<'_>, subnet: Subnet, mtu: u32, dns: Option<u16>) -> Res
             tracing::info!("the kernel forwards IPv4 from now on: net.ipv4.ip_forward=1");
         }
     }
+    rules(ground, subnet, dns)
+}
+
+fn rules(ground: &Ground<'_>, subnet: Subnet, dns: Option<u16>) -> Result<(), Problem> {
     let rules = json!({ "subnet": subnet, "dns": dns });
-    if !is_noted(LedgerKind::Rules, &rules) {
-        ground.store.note_shared(LedgerKind::Rules, &ground.tag.table(), &json!(null))?;
-        ground.run(None, &Op::Rules { subnet, dns }, &[])?;
-        // Only now: one who dies before this lets the next make them again.
-        ground.store.note_shared(LedgerKind::Rules, &ground.tag.table(), &rules)?;
+    let noted = ground.store.shared_entries()?;
+    if noted.iter().any(|entry| entry.kind == LedgerKind::Rules && entry.detail == rules) {
+        return Ok(());
     }
+    ground.store.note_shared(LedgerKind::Rules, &ground.tag.table(), &json!(null))?;
+    ground.run(None, &Op::Rules { subnet, dns }, &[])?;
+    // Only now: one who dies before this lets the next make them again.
+    ground.store.note_shared(LedgerKind::Rules, &ground.tag.table(), &rules)?;
     Ok(())
 }

@@ -3,7 +3,7 @@
 use core::net::Ipv4Addr;
 use std::{net::TcpListener, path::PathBuf};
 
-use super::network::Attached;
+use super::network::{Attached, MTU};
 use crate::{
     bundle::Bundle,
     domain::{Problem, Subnet, VmId, VmPaths, VmSpec},
@@ -90,7 +90,9 @@ fn guest_network(way: &Way) -> Result<GuestNetwork, String> {
         }
         Way::Bridge(at) => {
             let gateway = at.subnet.gateway();
-            (at.address, Subnet::PREFIX, gateway, gateway, u16::try_from(at.mtu).ok())
+            // What every driver begins with need not be said.
+            let mtu = u16::try_from(at.mtu).ok().filter(|mtu| u32::from(*mtu) != MTU);
+            (at.address, Subnet::PREFIX, gateway, gateway, mtu)
         }
     };
     Ok(GuestNetwork {

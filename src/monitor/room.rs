@@ -4,7 +4,13 @@
 //! that stands still writes nothing. So it is paused before the disk is full, and goes on when
 //! there is room again.
 
-use std::{fs::OpenOptions, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -16,7 +22,7 @@ use super::order::{Order, stand_still};
 use crate::{
     domain::{ByteSize, Fill, MonitorStatus, Problem, VmId},
     host::{
-        facts,
+        dm, facts,
         ops::{Done, Op, Operate},
     },
 };
@@ -29,6 +35,9 @@ const WRITES_PER_SECOND: u64 = 2 << 30;
 const RARELY: Duration = Duration::from_secs(5);
 /// Between looks when there is next to none.
 const OFTEN: Duration = Duration::from_millis(100);
+/// What is set aside for a snapshot where room is scarce, in bytes: what a paused VMM's own cache
+/// may still have to write.
+const AHEAD: u64 = 64 << 20;
 /// From here on, in percent, a snapshot that can grow does.
 const EXTEND_AT: u64 = 80;
 
@@ -60,6 +69,8 @@ struct Seen {
     free: u64,
     total: u64,
     fill: Option<Fill>,
+    /// What the snapshot takes next could not be set aside.
+    short: bool,
 }
 
 /// What is to become of the guest.
@@ -110,7 +121,12 @@ impl Room {
             Some(snapshot) => Some(snapshot.look(&self.vm)?),
             None => None,
         };
-        Ok(Seen { free: facts.disk_available, total: facts.disk_total, fill })
+        let mut seen =
+            Seen { free: facts.disk_available, total: facts.disk_total, fill, short: false };
+        if let (true, Some(snapshot), Some(fill)) = (seen.is_tight(), &self.snapshot, fill) {
+            seen.short = snapshot.is_short(fill);
+        }
+        Ok(seen)
     }
 }
 
@@ -129,6 +145,13 @@ impl Snapshot {
         self.ops.run(&Op::SnapshotExtend { vm: vm.clone() }, &[])?;
         tracing::info!(from = fill.total, to = longer, "the snapshot was made larger");
         self.fill(vm)
+    }
+
+    /// Whether what the guest writes next could not be set aside: chunks are taken from the file
+    /// in their order, so what is allocated beyond those in use can be written on a full disk.
+    fn is_short(&self, fill: Fill) -> bool {
+        let set_aside = || dm::reserve(&File::open(&self.cow)?, fill.used, AHEAD);
+        matches!(set_aside(), Err(error) if error.kind() == io::ErrorKind::StorageFull)
     }
 
     fn fill(&self, vm: &VmId) -> Result<Fill, Problem> {
@@ -156,11 +179,20 @@ impl Seen {
         self.fill.is_some_and(|fill| fill.overflowed)
     }
 
+    fn is_in_need(&self) -> bool {
+        self.overflowed() || self.short
+    }
+
+    /// Whether what is free may be gone by the next look.
+    fn is_tight(&self) -> bool {
+        self.free < 8 * self.reserve()
+    }
+
     fn verdict(&self, held: bool) -> Verdict {
         match held {
-            false if self.overflowed() || self.free < self.reserve() => Verdict::Pause,
+            false if self.is_in_need() || self.free < self.reserve() => Verdict::Pause,
             // What was lost does not come back by waiting; and not at every block that is freed.
-            true if !self.overflowed() && self.free > 2 * self.reserve() => Verdict::Resume,
+            true if !self.is_in_need() && self.free > 2 * self.reserve() => Verdict::Resume,
             _ => Verdict::Leave,
         }
     }
@@ -196,7 +228,7 @@ mod tests {
     const GIB: u64 = 1 << 30;
 
     fn seen(free: u64) -> Seen {
-        Seen { free, total: 100 * GIB, fill: None }
+        Seen { free, total: 100 * GIB, fill: None, short: false }
     }
 
     #[test]

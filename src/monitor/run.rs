@@ -14,6 +14,7 @@ use std::{
 use serde_json::json;
 use tokio::{
     net::UnixListener,
+    runtime::Handle,
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
 };
@@ -37,7 +38,7 @@ use crate::{
     bundle::Bundle,
     domain::{
         BootTimes, ExitReason, ExitRecord, Layout, MonitorPhase, MonitorReply, MonitorStatus,
-        NetworkKind, OverlayKind, Problem, StopLadder, Tag, VmId, VmPaths, VmmKind,
+        NamesSettings, NetworkKind, OverlayKind, Problem, StopLadder, Tag, VmId, VmPaths, VmmKind,
     },
     host::{dm, facts, lock::FileLock, ops::Operate, pty},
     store::{LedgerKind, Store, VmRow, VmState},
@@ -63,6 +64,8 @@ pub struct MonitorArgs {
     pub network: NetworkKind,
     /// Whether Firecracker is to run in its jailer; `None`: if it can.
     pub jailer: Option<bool>,
+    /// How names are made known.
+    pub names: NamesSettings,
     /// Milliseconds the guest is given when the host shuts down.
     pub stop_timeout_ms: u64,
 }
@@ -299,7 +302,11 @@ impl Prepared {
             row: &self.row,
             network: args.network,
             owner: self.runner.owner,
-            dns: None,
+            names: &args.names,
+            server: None,
+            status: status.clone(),
+            runtime: Handle::current(),
+            publishing: None,
             plan: Plan {
                 id: &args.vm,
                 spec: &self.row.spec,
@@ -311,6 +318,10 @@ impl Prepared {
             last_port: self.row.ssh_port,
         };
         let reason = life.run(&mut stage).await;
+        stage.published();
+        if let Some(server) = stage.server.take() {
+            server.stop();
+        }
         enter(&status, clock, MonitorPhase::Clearing);
         let boot = status.borrow().boot.clone();
         if let Err(error) = self.store.record_boot(&args.vm, &boot) {

@@ -50,7 +50,6 @@ fn undo(ground: &Ground<'_>, entry: &LedgerEntry) -> Result<(), String> {
         LedgerKind::Bridge => Op::BridgeGone,
         LedgerKind::Rules => Op::RulesGone,
         LedgerKind::Forwarding => Op::ForwardingGone,
-        LedgerKind::Resolver => Op::ResolveGone,
         // The kernel counts who uses it: it went with the last snapshot.
         LedgerKind::BaseLoop => return Ok(()),
         kind => return Err(format!("nobody shares a {kind}")),

@@ -1,18 +1,25 @@
 //! What a run makes on the host, written to the ledger before it is made.
 
+use std::{
+    net::{Ipv4Addr, SocketAddrV4},
+    thread::JoinHandle,
+};
+
 use serde_json::json;
+use tokio::{runtime::Handle, sync::watch};
 
 use super::{
     clear::VmmDetail,
     ground::Ground,
     machine::{Set, Stage},
-    network, overlay,
+    naming, network, overlay,
     plan::{Plan, SSH_PORT, Way, free_port},
 };
 use crate::{
-    domain::{NetworkKind, Problem, SshEndpoint},
+    domain::{MonitorStatus, NamesSettings, NetworkKind, Problem, SshEndpoint},
     host::process::ProcessRef,
-    store::{LedgerKind, VmRow},
+    names::{NameServer, Record},
+    store::{LedgerKind, Store, VmRow},
     vmm::Piece,
 };
 
@@ -31,8 +38,16 @@ pub struct HostStage<'a> {
     pub network: NetworkKind,
     /// The user as whom its VMM runs.
     pub owner: u32,
-    /// The port where guests' questions for names are answered.
-    pub dns: Option<u16>,
+    /// How its name is made known.
+    pub names: &'a NamesSettings,
+    /// This monitor's part in answering for names, once it has one.
+    pub server: Option<NameServer>,
+    /// What everyone may know of the VM.
+    pub status: watch::Sender<MonitorStatus>,
+    /// Where the monitor's tasks run.
+    pub runtime: Handle,
+    /// Makes the name known.
+    pub publishing: Option<JoinHandle<()>>,
     /// The port of last time, of this run or the one before.
     pub last_port: Option<u16>,
 }
@@ -45,6 +60,23 @@ impl HostStage<'_> {
     fn note_vmm(&self, process: Option<ProcessRef>) -> Result<(), Problem> {
         let socket = self.plan.paths.vmm_socket();
         self.note(LedgerKind::Process, VMM, &json!(VmmDetail { process, socket }))
+    }
+
+    /// The port where guests' questions for names are answered. Without one they have no names,
+    /// and are as good otherwise.
+    fn dns(&mut self) -> Option<u16> {
+        let Ground { layout, tag, .. } = &self.ground;
+        if self.server.is_none() {
+            let started = network::subnet(&self.ground)
+                .and_then(|subnet| naming::serve(layout, tag, subnet))
+                .inspect_err(|problem| tracing::warn!(%problem, "no names"));
+            self.server = started.ok();
+            if let Some(server) = &self.server {
+                self.runtime.spawn(naming::follow(server.serving(), (*layout).clone()));
+            }
+        }
+        let port = naming::port(self.server.as_ref()?);
+        port.inspect_err(|problem| tracing::warn!(%problem, "no names")).ok()
     }
 
     fn make(&mut self) -> Result<Set, Problem> {
@@ -60,7 +92,8 @@ impl HostStage<'_> {
                 Way::User(port)
             }
             NetworkKind::Tap => {
-                Way::Bridge(network::attach(&self.ground, id, self.owner, self.dns)?)
+                let dns = self.dns();
+                Way::Bridge(network::attach(&self.ground, id, self.owner, dns)?)
             }
         };
         let (ssh, address) = match &way {
@@ -107,6 +140,38 @@ impl Stage for HostStage<'_> {
         if let Err(error) = noted {
             tracing::warn!(%error, "the VMM stays in the ledger by its socket alone");
         }
+        self.announce();
+    }
+}
+
+impl HostStage<'_> {
+    /// Makes the VM's name known, while it boots.
+    fn announce(&mut self) {
+        let Some(port) = self.server.as_ref().and_then(|server| naming::port(server).ok()) else {
+            return;
+        };
+        let Some(address) = self.status.borrow().address else { return };
+        let server = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
+        let record = Record { name: self.row.spec.name.clone(), address };
+        let (layout, settings) = (self.ground.layout.clone(), self.names.clone());
+        let (id, status) = (self.row.id.clone(), self.status.clone());
+        self.published();
+        let work = move || {
+            let store = Store::open(&layout.database())?;
+            let ground = Ground::find(&store, &layout)?;
+            let Some(subnet) = store.subnet()? else { return Ok(None) };
+            naming::publish(&ground, &settings, (&id, &record), server, subnet)
+        };
+        self.publishing = Some(std::thread::spawn(move || match work() {
+            Ok(name) => status.send_modify(|s| s.dns_name = name),
+            Err(problem) => tracing::warn!(%problem, "its name is not known"),
+        }));
+    }
+
+    /// Waits until the name is known, or that has failed: what is being made cannot be cleared up.
+    pub fn published(&mut self) {
+        // A panic in there has been reported by itself.
+        let _ = self.publishing.take().map(JoinHandle::join);
     }
 }
 

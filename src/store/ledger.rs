@@ -41,8 +41,6 @@ pub enum LedgerKind {
     BaseLoop,
     /// A VM's snapshot with its loop device and node; the key is the device-mapper name.
     Snapshot,
-    /// What the host's resolver is told; the key is how (`resolved`, `hosts`). Shared.
-    Resolver,
     /// A name that is published; the key is the name, the detail says where.
     DnsRecord,
     /// A mount; the key is where.
@@ -67,7 +65,7 @@ impl LedgerKind {
             | Self::Mount
             | Self::Cgroup => false,
             // A name can be in a file: /etc/hosts, or that of a mapdns.
-            Self::Directory | Self::File | Self::Resolver | Self::DnsRecord => true,
+            Self::Directory | Self::File | Self::DnsRecord => true,
         }
     }
 }
@@ -86,7 +84,6 @@ impl fmt::Display for LedgerKind {
             Self::Forwarding => "kernel setting",
             Self::BaseLoop => "loop device of base",
             Self::Snapshot => "snapshot",
-            Self::Resolver => "resolver setting",
             Self::DnsRecord => "name",
             Self::Mount => "mount",
             Self::Cgroup => "control group",

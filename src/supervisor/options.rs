@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::domain::{Layout, NetworkKind, OverlayKind, VmmKind};
+use crate::domain::{Layout, NamesSettings, NetworkKind, OverlayKind, VmmKind};
 
 /// On whose behalf a supervisor works; shown in the event log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub struct Options {
     pub network: Option<NetworkKind>,
     /// Whether Firecracker is to run in its jailer; `None`: if we are root.
     pub jailer: Option<bool>,
+    /// How VMs' names are made known.
+    pub names: NamesSettings,
     /// Milliseconds a guest is given to shut down by itself.
     pub stop_timeout_ms: u64,
     /// On whose behalf.

@@ -159,6 +159,8 @@ impl Home {
             ("COLORTERM".to_owned(), "truecolor".to_owned()),
             // As root it would be a bridge, on the machine that runs the tests.
             ("BANGER_NETWORK".to_owned(), "user".to_owned()),
+            // And names in its resolver, or its /etc/hosts.
+            ("BANGER_NAMES_ROUTE".to_owned(), "none".to_owned()),
         ];
         let program = env!("CARGO_BIN_EXE_banger").into();
         Self { layout, program, variables, own: Some((dir, turn)) }

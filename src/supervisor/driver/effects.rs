@@ -133,6 +133,7 @@ impl Effects {
                     program: options.program.clone(),
                     layout: options.layout.clone(),
                     jailer: options.jailer,
+                    names: options.names.clone(),
                     stop_timeout_ms: options.stop_timeout_ms,
                 };
                 starter.start(&id, bundle.dir(), &choice)

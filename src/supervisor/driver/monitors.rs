@@ -11,7 +11,7 @@ use std::{
 use tokio::{sync::mpsc, time::sleep};
 
 use crate::{
-    domain::{Layout, MonitorReply, Problem, StopLadder, VmId},
+    domain::{Layout, MonitorReply, NamesSettings, Problem, StopLadder, VmId},
     host::{
         lock,
         process::{self, ProcessRef, Signal},
@@ -68,6 +68,8 @@ pub struct Starter {
     pub layout: Layout,
     /// See [`crate::supervisor::Options::jailer`].
     pub jailer: Option<bool>,
+    /// See [`crate::supervisor::Options::names`].
+    pub names: NamesSettings,
     /// See [`crate::supervisor::Options::stop_timeout_ms`].
     pub stop_timeout_ms: u64,
 }
@@ -95,6 +97,8 @@ impl Starter {
         command.arg("--run").arg(&self.layout.run);
         command.arg("--runtime").arg(runtime);
         command.args(["--vmm", choice.vmm.word(), "--network", choice.network.word()]);
+        let names = serde_json::to_string(&self.names).map_err(|e| fail(e.into()))?;
+        command.args(["--names", &names]);
         if let Some(jailer) = self.jailer {
             command.args(["--jailer", if jailer { "true" } else { "false" }]);
         }
