@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use nix::unistd::geteuid;
+use nix::{
+    sys::stat::{Mode, umask},
+    unistd::geteuid,
+};
 
 use super::{
     ALLOW_FILE, STATE_DIR, activation,
@@ -53,6 +56,9 @@ impl Service {
         // Programs that it runs are those of the system, and no path means a user's directory.
         // SAFETY: no other thread runs yet.
         unsafe { env::set_var("PATH", PATH) };
+        // The directory of the users' devices must be open to them, whatever sudo or a unit says;
+        // what is the helper's own says so itself.
+        umask(Mode::from_bits_truncate(0o022));
         let failed = |what: &str, error: &std::io::Error| {
             let what = format!("the root helper cannot {what}");
             Problem::new(what, error.to_string(), "sudo banger helper install")

@@ -91,7 +91,7 @@ fn a_file_system_that_does_not_answer_holds_up_nobody() {
         return;
     }
     let Ok(device) = OpenOptions::new().read(true).write(true).open("/dev/fuse") else {
-        eprintln!("skipped: {test}: no /dev/fuse");
+        skip(test, "no /dev/fuse");
         return;
     };
     let fixture = Fixture::new();
@@ -130,7 +130,7 @@ fn a_file_system_that_does_not_answer_holds_up_nobody() {
     let file = match opened {
         Ok(file) => file,
         Err(error) => {
-            eprintln!("skipped: {test}: no FUSE here: {error}");
+            skip(test, &format!("no FUSE here: {error}"));
             return;
         }
     };

@@ -5,6 +5,7 @@ mod attacks;
 mod fuse;
 mod fuzz;
 mod ownership;
+mod real;
 mod service;
 
 use std::{
@@ -67,15 +68,20 @@ pub fn bridge(n: u8) -> Op {
     Op::Bridge { subnet: subnet(n), mtu: 1500 }
 }
 
-/// Says that a test needs root to be other users; loudly.
+/// Notes that a test cannot do here what its name says; `scripts/test.sh` counts these.
+pub fn skip(test: &str, reason: &str) {
+    eprintln!("skipped: {test}: {reason}");
+    if let Some(path) = env::var_os("BANGER_SKIP_FILE") {
+        let mut file = OpenOptions::new().append(true).create(true).open(path).unwrap();
+        io::Write::write_all(&mut file, format!("{test}: {reason}\n").as_bytes()).unwrap();
+    }
+}
+
+/// Whether a test can be other users.
 pub fn is_root(test: &str) -> bool {
     let is = geteuid().is_root();
     if !is {
-        eprintln!("skipped: {test}: needs root");
-        if let Some(path) = env::var_os("BANGER_SKIP_FILE") {
-            let mut file = OpenOptions::new().append(true).create(true).open(path).unwrap();
-            io::Write::write_all(&mut file, format!("{test}: needs root\n").as_bytes()).unwrap();
-        }
+        skip(test, "needs root");
     }
     is
 }
@@ -203,14 +209,25 @@ impl Fixture {
     }
 
     pub fn with(limits: Limits, idle: Option<Duration>) -> Self {
+        let world = Arc::new(World::default());
+        let around = Arc::clone(&world);
+        Self::around(limits, idle, world, |claims| keeper(&around, claims))
+    }
+
+    /// With a keeper of the test's own.
+    pub fn around(
+        limits: Limits,
+        idle: Option<Duration>,
+        world: Arc<World>,
+        keeper: impl FnOnce(Claims) -> Keeper,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
-        let world = Arc::new(World::default());
         let claims = Claims::open(&dir.path().join("tags"), "a boot").unwrap();
         let journal = Kept::default();
         let server = Server::new(
             Allowed::Users(vec![ANA, BOB]),
-            keeper(&world, claims),
+            keeper(claims),
             Journal::to(Box::new(journal.clone()), false),
             limits,
         );
