@@ -208,7 +208,7 @@ impl Pair<'_> {
                 return privileged(seen.things.iter().any(base));
             }
             // See `names::Piece::key`.
-            LedgerKind::Resolver | LedgerKind::DnsRecord => match entry.key.split(' ').next() {
+            LedgerKind::DnsRecord => match entry.key.split(' ').next() {
                 Some(things::HOSTS) => has(Thing::Hosts),
                 // A setting of the bridge's link goes with it.
                 Some(things::RESOLVER) => has(Thing::Bridge),
@@ -232,7 +232,7 @@ impl Pair<'_> {
                     && path.file_name().is_some_and(|name| name == entry.key.as_str())
             }),
             Thing::Hosts => self.known.entries.iter().any(|entry| {
-                matches!(entry.kind, LedgerKind::Resolver | LedgerKind::DnsRecord)
+                entry.kind == LedgerKind::DnsRecord
                     && entry.key.split(' ').next() == Some(things::HOSTS)
             }),
             Thing::Process { pid, vm, role: Role::Monitor } => {

@@ -161,7 +161,6 @@ const fn undoing(entry: &LedgerEntry) -> Option<Op> {
         LedgerKind::Bridge => Some(Op::BridgeGone),
         LedgerKind::Rules => Some(Op::RulesGone),
         LedgerKind::Forwarding => Some(Op::ForwardingGone),
-        LedgerKind::Resolver => Some(Op::ResolveGone),
         _ => None,
     }
 }

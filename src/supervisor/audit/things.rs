@@ -195,7 +195,7 @@ pub fn command_of(entry: &LedgerEntry, tag: &Tag) -> String {
         LedgerKind::Forwarding => Some(Op::ForwardingGone),
         LedgerKind::Tap => vm().map(|vm| Op::TapGone { vm }),
         LedgerKind::Snapshot => vm().map(|vm| Op::SnapshotGone { vm }),
-        LedgerKind::Resolver | LedgerKind::DnsRecord => match entry.key.split(' ').next() {
+        LedgerKind::DnsRecord => match entry.key.split(' ').next() {
             Some(HOSTS) => return without_block(tag),
             Some(RESOLVER) => Some(Op::ResolveGone),
             _ => None,
