@@ -21,7 +21,7 @@ use std::{
 use banger::{
     domain::{Method, StopLadder, VmId, VmmKind},
     host::{
-        process::{ProcessRef, Signal, die_with_us},
+        process::{ProcessRef, Signal, die_with_us, wait_gone},
         pty,
     },
     vmm::{
@@ -327,8 +327,9 @@ async fn dropping_a_machine_kills_it() {
     let pid = machine.pid();
     let process = ProcessRef::of(pid).expect("it runs");
     drop(machine);
+    // Its console closes a moment before it is gone.
     console.end().await;
-    assert!(!process.alive());
+    assert!(wait_gone(process, PATIENCE).expect("watched"));
     bench.nothing_is_left();
 }
 
