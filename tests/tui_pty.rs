@@ -117,6 +117,86 @@ fn a_killed_tui_leaves_the_vm_and_the_next_one_finds_it_console_and_all() {
 }
 
 #[test]
+fn a_machine_is_paused_and_goes_on_where_it_was() {
+    let test = "a_machine_is_paused_and_goes_on_where_it_was";
+    let Some(mut home) = Home::with_runtime(test, Load::Light) else { return };
+    let mut tui = first_machine(&mut home, SMALL);
+    tui.keys("X=kept-$((40+2))\r");
+    tui.then(CHORD, NOT_TYPING);
+    tui.then("1", "● running");
+    tui.then("p", "‖ paused");
+    assert_eq!(home.state("tiny-1"), "paused");
+    for key in ["s", "o"] {
+        tui.then(key, "tiny-1 is paused; p lets it go on");
+        tui.keys(ESC);
+        tui.gone("p lets it go on");
+    }
+    // What is typed meanwhile waits for it.
+    tui.then("2", "‖ paused: p in Machines lets it go on");
+    tui.then(ENTER, "‖ paused: Ctrl-] leaves");
+    tui.keys("echo $X-on\r");
+    tui.then(CHORD, "‖ paused: p in Machines");
+    assert!(!tui.screen().contains("kept-42-on"), "{}", tui.screen());
+    tui.then("1", "‖ paused");
+    tui.then("p", "● running");
+    tui.then("2", "kept-42-on");
+    // A paused one can be stopped.
+    tui.then("1", "● running");
+    tui.then("p", "‖ paused");
+    tui.then("x", "Stop tiny-1?");
+    tui.then("y", "○ stopped");
+    tui.keys("q");
+    assert_eq!(tui.end(), 0);
+    home.assert_nothing_runs();
+}
+
+#[test]
+fn the_host_screen_shows_what_is_checked_and_made_and_cleans_what_is_left_over() {
+    let test = "the_host_screen_shows_what_is_checked_and_made_and_cleans_what_is_left_over";
+    let Some(home) = Home::with_runtime(test, Load::Light) else { return };
+    home.ok(&["create", "web", "--image", "tiny", "--start"]);
+    let nobodys = home.layout().state.join("vms/0a1b2c3d");
+    std::fs::create_dir(&nobodys).expect("a directory");
+    std::fs::write(nobodys.join("root.img"), "x").expect("a file");
+    for size in [SMALL, LARGE] {
+        let mut tui = Tui::start(&home, size);
+        tui.see("Machines 1");
+        tui.then("5", "looked at");
+        tui.see("ssh and ssh-keygen are there");
+        // What a running machine has on the host, and whose it is.
+        tui.then("l", "there");
+        let screen = tui.then("/web vmm.sock", "/web vmm.sock");
+        assert!(screen.contains("✓") && !screen.contains("port forward"), "{screen}");
+        tui.then(ESC, "port forward");
+        // What is nobody's is on a list of its own, and only looked at.
+        tui.then("c", "Remove this from the host?");
+        tui.see(&format!("$ rm -r {}", nobodys.display()));
+        tui.then(ESC, "Whose");
+        tui.gone("Remove this");
+        // Keys that mean nothing here.
+        tui.keys("nxds%&");
+        tui.then("q", "");
+        assert_eq!(tui.end(), 0, "{}", tui.screen());
+        tui.assert_given_back();
+        assert!(nobodys.is_dir());
+    }
+    let mut tui = Tui::start(&home, SMALL);
+    tui.see("Machines 1");
+    tui.then("5", "looked at");
+    tui.then("1", "Machines 1");
+    tui.then(":host-clean\r", "Remove this from the host?");
+    tui.then(ENTER, "Nothing is left over");
+    assert!(!nobodys.exists());
+    // The machine is stopped elsewhere, and the screen follows.
+    tui.then("h", "port forward");
+    home.ok(&["stop", "web"]);
+    tui.see("no machine is up");
+    tui.keys("q");
+    assert_eq!(tui.end(), 0);
+    home.assert_nothing_runs();
+}
+
+#[test]
 fn nothing_a_guest_prints_reaches_the_outer_terminal() {
     let test = "nothing_a_guest_prints_reaches_the_outer_terminal";
     let Some(mut home) = Home::with_runtime(test, Load::Light) else { return };

@@ -174,7 +174,7 @@ fn of_host(state: &State, action: Action) -> Option<String> {
     match action {
         Action::HostLook | Action::HostClean if state.gone => Some(GONE.to_owned()),
         Action::HostClean => match report {
-            None => Some("nobody looked at the host yet".to_owned()),
+            None => Some("nobody looked at the host yet; 5 does".to_owned()),
             Some(report) if report.orphans.is_empty() => Some("nothing is left over".to_owned()),
             Some(_) => None,
         },

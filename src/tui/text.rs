@@ -49,6 +49,26 @@ pub fn clip(text: &str, columns: usize) -> String {
     out
 }
 
+/// The text cleaned and cut to `columns` columns in its middle: of paths the end tells more than
+/// what is before it.
+#[must_use]
+pub fn clip_middle(text: &str, columns: usize) -> String {
+    // Longer than any path (PATH_MAX, linux/limits.h).
+    let text = clean(text, 4_096);
+    if text.width() <= columns || columns == 0 {
+        return clip(&text, columns);
+    }
+    let head = clip(&text, columns / 3 + 1);
+    let room = columns - head.width();
+    let mut used = 0;
+    let fits = |c: &char| {
+        used += c.width().unwrap_or(0);
+        used <= room
+    };
+    let tail: Vec<char> = text.chars().rev().take_while(fits).collect();
+    head.chars().chain(tail.into_iter().rev()).collect()
+}
+
 /// A duration as a user reads it at a glance: `42s`, `3m 5s`, `2h 10m`, `5d 3h`.
 #[must_use]
 pub fn age(ms: u64) -> String {
@@ -87,6 +107,18 @@ mod tests {
         assert_eq!(clip("日本語", 4), "日…");
         assert_eq!(clip("x", 0), "");
         assert_eq!(clip(&"y".repeat(1_000_000), 3), "yy…");
+    }
+
+    #[test]
+    fn of_long_paths_the_end_is_seen() {
+        assert_eq!(clip_middle("/run/banger", 11), "/run/banger");
+        assert_eq!(clip_middle("/run/banger/0a/vmm.sock", 15), "/run/…/vmm.sock");
+        assert_eq!(clip_middle("日本語日本語", 8), "日…本語");
+        assert_eq!(clip_middle("abcdef", 1), "…");
+        assert_eq!(clip_middle("abcdef", 0), "");
+        for columns in 0..12 {
+            assert!(width(&clip_middle("a日b本c語d", columns)) <= columns);
+        }
     }
 
     #[test]

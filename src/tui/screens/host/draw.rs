@@ -13,7 +13,7 @@ use crate::{
         chrome,
         layers::{Draw, Hit},
         popups::whole::draw_parts,
-        text::{age, width},
+        text::{age, clip_middle, width},
         widgets::{panel, put, put_right, spinner, wrap},
     },
 };
@@ -206,7 +206,13 @@ impl Host {
             let main = *columns == 0;
             let columns = if main { rest } else { *columns };
             let room = columns.saturating_sub(1).min(place.right().saturating_sub(x));
-            put(cx.buf, x, place.y, cell, if main { text } else { dim }, room);
+            let style = if main { text } else { dim };
+            if main && matches!(self.tab, Tab::Made | Tab::LeftOver) {
+                let cell = clip_middle(cell, usize::from(room));
+                put(cx.buf, x, place.y, &cell, style, room);
+            } else {
+                put(cx.buf, x, place.y, cell, style, room);
+            }
             x += columns;
         }
     }

@@ -128,7 +128,7 @@ fn choices(host: &HostView, room: usize) -> String {
         words.collect::<Vec<_>>().join(" · ")
     };
     let fits = (1..=known.len()).rev().map(with).find(|text| width(text) <= room);
-    fits.unwrap_or_else(|| with(0))
+    fits.unwrap_or_else(|| format!("{} · 5 says why", with(0)))
 }
 
 impl Machines {
