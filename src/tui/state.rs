@@ -98,6 +98,8 @@ pub struct State {
     pub marks: BTreeSet<VmId>,
     /// The job under the cursor.
     pub job: Option<JobId>,
+    /// Whether the Host screen waits for what a look at the host finds.
+    pub looking: bool,
     /// Whether there is a line under the cursor of the Host screen.
     pub host_line: bool,
     /// The command in it.
@@ -133,6 +135,7 @@ impl State {
             selected: None,
             marks: BTreeSet::new(),
             job: None,
+            looking: false,
             host_line: false,
             host_command: None,
             visits: 0,
@@ -237,6 +240,7 @@ impl State {
                     | Phase::Deleting
             )
         };
-        self.running_jobs() > 0 || self.fleet.vms.iter().any(|vm| moving(vm.phase))
+        let looking = self.looking && self.screen == Screen::Host;
+        looking || self.running_jobs() > 0 || self.fleet.vms.iter().any(|vm| moving(vm.phase))
     }
 }

@@ -62,8 +62,11 @@ impl Jobs {
         self.map.get(&id)
     }
 
+    /// What is shown. A look at the host is no deed, and none of it is lost if banger ends: only
+    /// one that failed is shown.
     pub fn views(&self) -> Vec<JobView> {
-        self.map.values().map(|job| job.view.clone()).collect()
+        let shown = |job: &&Job| job.body != CommandBody::LookAtHost || job.view.state.is_over();
+        self.map.values().filter(shown).map(|job| job.view.clone()).collect()
     }
 
     fn open(&mut self, id: JobId) -> Option<&mut JobView> {

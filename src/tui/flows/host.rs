@@ -134,6 +134,7 @@ fn it_looks_when_it_is_opened_and_never_waits() {
     assert!(ui.is_quiet(), "nobody looks before it is wanted");
     ui.send_keys("5");
     insta::assert_snapshot!("looking_80x24", ui.screen());
+    assert!(ui.app.state.is_busy(), "something turns");
     // Everything works meanwhile.
     ui.send_keys("l?<esc>15");
     assert_eq!(ui.command(), CommandBody::LookAtHost);

@@ -330,6 +330,7 @@ impl Layer for Host {
         if matches!(event, LayerEvent::Fleet | LayerEvent::Tick | LayerEvent::Answer(..)) {
             self.follow(cx);
         }
+        cx.state.looking = matches!(self.look, Look::Asked(_) | Look::UnderWay(_));
         handled
     }
 
