@@ -173,7 +173,8 @@ fn of_call(call: &HostCall, owner: String) -> Line {
         glyph,
         slot,
         at: Some(call.at),
-        cells: vec![took.clone(), owner.clone(), call.command.clone()],
+        // What is more than one command is so in one line, too.
+        cells: vec![took.clone(), owner.clone(), call.command.trim_end().replace('\n', "; ")],
         parts: vec![
             part("Command", call.command.as_str(), Slot::Text),
             part("Error", call.error.as_deref().unwrap_or_default(), Slot::StateCrashed),
@@ -222,6 +223,9 @@ mod tests {
         };
         assert_eq!(keys(Tab::Checks), ["b", "a", "c"]);
         assert_eq!(keys(Tab::Ran), ["2 nft -f -", "1 ip link add"]);
+        let line = of_call(&call(3, "ip link add b\nip link set b up\n"), "web".to_owned());
+        assert_eq!(line.cells[2], "ip link add b; ip link set b up");
+        assert_eq!(line.command.as_deref(), Some("ip link add b\nip link set b up\n"));
     }
 
     #[test]

@@ -167,7 +167,8 @@ fn overview(vm: &VmView, columns: usize, cx: &Draw<'_>) -> Vec<Line> {
     }
     if let Some(kind) = vm.network.or(spec.wishes.network) {
         let asked = asked(spec.wishes.network == Some(kind));
-        add("Network", &format!("{}{asked}", network(kind, vm)), Slot::Text);
+        let text = format!("{}{asked}{}", kind.label(), reached(kind, vm));
+        add("Network", &text, Slot::Text);
     }
     add("At login", if spec.restore { "always started" } else { "as it was" }, Slot::Text);
     add("Made", &format!("{} ago", age(now.wall.since(vm.created))), Slot::Text);
@@ -188,17 +189,17 @@ fn overlay(vm: &VmView) -> (String, Slot) {
     (format!("{label} {percent} % of {total}"), slot)
 }
 
-/// How it reaches the world, and how the host reaches it.
-fn network(kind: NetworkKind, vm: &VmView) -> String {
+/// How the host reaches it on a network of this kind.
+fn reached(kind: NetworkKind, vm: &VmView) -> String {
     match (kind, vm.address, &vm.ssh) {
         (NetworkKind::Tap, Some(address), _) => {
             let name = vm.dns_name.as_deref().unwrap_or("no name; the host's checks (5) say why");
-            format!("{}, {address}, {name}", kind.label())
+            format!(", {address}, {name}")
         }
         (NetworkKind::User, _, Some(ssh)) => {
-            format!("{}, {}:{} leads to its SSH", kind.label(), ssh.host, ssh.port)
+            format!(", {}:{} leads to its SSH", ssh.host, ssh.port)
         }
-        _ => kind.label().to_owned(),
+        _ => String::new(),
     }
 }
 
