@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, time::SystemTime};
 
-use super::{Subject, ledger};
+use super::{Subject, ledger, names, network};
 use crate::{
     bundle::{self, Bundle, Configured},
     domain::{CheckView, HostReport, Layout, Problem},
@@ -62,7 +62,12 @@ pub(super) fn database(layout: &Layout, calls: u32, report: &mut HostReport) {
     report.calls = calls;
     report.checks.push(backup(&path, vms));
     match Ground::find(&store, layout) {
-        Ok(ground) => ledger::look(&ground, report),
+        Ok(ground) => {
+            ledger::look(&ground, report);
+            report.checks.push(network::subnet(&ground));
+            report.checks.extend(network::firewalls(&ground));
+            report.checks.push(names::names(&ground));
+        }
         Err(problem) => report.checks.push(CheckView::failed("ledger", problem)),
     }
 }

@@ -2,51 +2,15 @@
 
 use std::{env, ffi::OsString, os::unix::fs::PermissionsExt, path::PathBuf};
 
-use super::Subject;
 use crate::{
-    domain::{ByteSize, CheckView, Layout, OverlayKind, Problem, VmmKind},
-    host::{
-        disk,
-        facts::{self, KvmState},
-    },
+    domain::{ByteSize, CheckView, Layout, Problem},
+    host::{disk, facts},
 };
 
 /// Below this much free space a start can fail for want of it: the room of a small guest's disk.
 const SPACE_LEAST: u64 = 64 << 20;
 /// Below this much it is worth a word: the room of a `debian` disk.
 const SPACE_WARN: u64 = 1 << 30;
-
-pub(super) fn vmm(subject: &Subject) -> CheckView {
-    const ID: &str = "vmm";
-    let kvm = facts::kvm(None);
-    let needs = "load the module (modprobe kvm-intel or kvm-amd), switch virtualization on in the \
-                 firmware, or in the hypervisor if this is a VM (nested virtualization)";
-    match (subject.vmm, kvm) {
-        (None, KvmState::Usable) => {
-            CheckView::ok(ID, format!("{} runs VMs", VmmKind::QemuKvm.label()), "KVM can be used")
-        }
-        (None, KvmState::Unusable { reason }) => CheckView::warning(
-            ID,
-            format!("{} runs VMs, many times slower than KVM", VmmKind::QemuTcg.label()),
-            reason,
-            needs,
-        ),
-        (Some(VmmKind::QemuKvm), KvmState::Unusable { reason }) => CheckView::warning(
-            ID,
-            format!("{} runs VMs, as the settings insist", VmmKind::QemuKvm.label()),
-            format!("it may not work: {reason}"),
-            "vmm = \"auto\" in config.toml, or without BANGER_VMM, takes what works",
-        ),
-        (Some(kind), kvm) => {
-            let kvm = match kvm {
-                KvmState::Usable => "KVM can be used".to_owned(),
-                KvmState::Unusable { reason } => reason,
-            };
-            let what = format!("{} runs VMs, as the settings say", kind.label());
-            CheckView::ok(ID, what, kvm)
-        }
-    }
-}
 
 pub(super) fn qemu(path: &str) -> CheckView {
     const ID: &str = "qemu";
@@ -88,20 +52,6 @@ pub(super) fn space(layout: &Layout) -> Option<CheckView> {
         CheckView::warning(ID, what, "a VM that fills its disk may not find the room", fix)
     } else {
         CheckView::ok(ID, what, "")
-    })
-}
-
-pub(super) fn overlay(layout: &Layout) -> Option<CheckView> {
-    const ID: &str = "overlay";
-    Some(match disk::overlay_kind(&layout.state).ok()? {
-        OverlayKind::Reflink => {
-            CheckView::ok(ID, "new disks share their image's data (reflink)", "")
-        }
-        kind => CheckView::ok(
-            ID,
-            format!("new disks are a {} of their image", kind.label()),
-            format!("the file system of {} cannot share data", layout.state.display()),
-        ),
     })
 }
 
@@ -160,14 +110,5 @@ mod tests {
             std::fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).unwrap();
         }
         assert_eq!(ssh(path).level, CheckLevel::Ok);
-    }
-
-    #[test]
-    fn a_vmm_the_settings_name_is_said_to_be_theirs() {
-        let subject = Subject { vmm: Some(VmmKind::QemuTcg), ..Subject::default() };
-        let check = vmm(&subject);
-        assert_eq!(check.level, CheckLevel::Ok);
-        assert!(check.what.contains("QEMU/TCG runs VMs, as the settings say"), "{check:?}");
-        assert!(!check.why.is_empty());
     }
 }

@@ -4,13 +4,17 @@
 //! Each check works without the others: a doctor is needed most when something is broken. All of
 //! it blocks, for some hundred milliseconds.
 
+mod choices;
 mod files;
+mod firecracker;
 mod host;
 mod ledger;
+mod names;
+mod network;
 
 use std::{env, path::PathBuf, time::SystemTime};
 
-use super::{Options, audit};
+use super::{Options, Origin, audit, driver::look};
 use crate::{
     domain::{
         CheckView, HostReport, Layout, NetworkKind, OrphanView, OverlayKind, Problem, UnixMs,
@@ -51,6 +55,24 @@ impl From<&Options> for Subject {
     }
 }
 
+impl Subject {
+    /// As a supervisor would be told; without a layout, for what needs none.
+    fn options(&self) -> Options {
+        let nowhere = || Layout { state: "/".into(), run: "/".into() };
+        Options {
+            layout: self.layout.clone().unwrap_or_else(nowhere),
+            program: PathBuf::new(),
+            runtime_dir: self.runtime_dir.clone(),
+            vmm: self.vmm,
+            overlay: self.overlay,
+            network: self.network,
+            jailer: self.jailer,
+            stop_timeout_ms: 0,
+            origin: Origin::Script,
+        }
+    }
+}
+
 /// How many of the last things that were done to the host a report has.
 const CALLS: u32 = 200;
 
@@ -58,17 +80,19 @@ const CALLS: u32 = 200;
 #[must_use]
 pub fn report(subject: &Subject) -> HostReport {
     let path = env::var("PATH").unwrap_or_default();
-    let mut report = HostReport {
-        at: now(),
-        checks: vec![host::vmm(subject), host::qemu(&path), files::bundle(subject)],
-        made: Vec::new(),
-        orphans: Vec::new(),
-        calls: Vec::new(),
-    };
+    let host = look::host(&subject.options());
+    let mut checks = vec![choices::vmm(subject, &host), host::qemu(&path)];
+    checks.extend(firecracker::firecracker(subject));
+    checks.extend([choices::network(&host), network::helper(), network::tap()]);
+    checks.push(network::forwarding());
+    checks.push(files::bundle(subject));
+    let mut report =
+        HostReport { at: now(), checks, made: Vec::new(), orphans: Vec::new(), calls: Vec::new() };
     if let Some(layout) = &subject.layout {
         report.checks.push(directories(layout));
         report.checks.extend(host::space(layout));
-        report.checks.extend(host::overlay(layout));
+        report.checks.push(choices::overlay(&host));
+        report.checks.push(network::device_mapper());
         files::database(layout, CALLS, &mut report);
     }
     report.checks.push(host::ssh(&path));

@@ -10,7 +10,7 @@ mod effects;
 pub(super) mod files;
 mod first;
 mod hosts;
-mod look;
+pub(super) mod look;
 mod monitors;
 mod snapshot;
 
