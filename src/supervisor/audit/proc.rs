@@ -41,7 +41,9 @@ fn recognise(words: &[&[u8]], layout: &Layout) -> Option<(VmId, Role)> {
     }
     words.iter().find_map(|word| {
         let at = word.windows(run.len()).position(|part| part == run)?;
-        let rest = word[at + run.len()..].strip_prefix(b"/")?;
+        // Where a path begins: the directory of another home may end in the name of ours.
+        let begins = at == 0 || matches!(word[at - 1], b'=' | b':' | b',');
+        let rest = word[at + run.len()..].strip_prefix(b"/").filter(|_| begins)?;
         let id = rest.split(|byte| *byte == b'/').next()?;
         Some((std::str::from_utf8(id).ok()?.parse().ok()?, Role::Vmm))
     })
@@ -135,6 +137,7 @@ mod tests {
             format!("banger monitor {vm} --run /elsewhere/banger"),
             format!("tail -f /r/banger/{vm}/log"),
             "qemu-system-x86_64 -qmp unix:/r/banger/none/vmm.sock".to_owned(),
+            format!("qemu-system-x86_64 -qmp unix:/home/r/banger/{vm}/vmm.sock"),
             format!("qemu-system-x86_64 -qmp unix:/r/banger2/{vm}/vmm.sock"),
             String::new(),
         ] {

@@ -67,6 +67,7 @@ impl Subject {
             overlay: self.overlay,
             network: self.network,
             jailer: self.jailer,
+            names: crate::domain::NamesSettings::default(),
             stop_timeout_ms: 0,
             origin: Origin::Script,
         }

@@ -41,8 +41,8 @@ fn named(ground: &Ground<'_>) -> Result<Vec<(Record, Way)>, Problem> {
 
 fn way_of(entry: &LedgerEntry) -> Option<Way> {
     match (entry.kind, entry.key.split(' ').next()) {
-        (LedgerKind::DnsRecord | LedgerKind::Resolver, Some("resolver")) => Some(Way::Resolved),
-        (LedgerKind::DnsRecord | LedgerKind::Resolver, Some("hosts")) => Some(Way::Hosts),
+        (LedgerKind::DnsRecord, Some("resolver")) => Some(Way::Resolved),
+        (LedgerKind::DnsRecord, Some("hosts")) => Some(Way::Hosts),
         _ => None,
     }
 }
