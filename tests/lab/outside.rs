@@ -14,11 +14,13 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use serde_json::Value;
 
 use crate::{
     Test,
     common::{runtime_dir, skip},
     inside::{MARK, Step, WORD},
+    scenarios::programs::PREFIX,
 };
 
 /// How long one boot of the lab and all that is done in it may take, in seconds.
@@ -222,6 +224,27 @@ fn boot(
     was_cut
 }
 
+/// The test programs that are to be brought along: names and paths, as cargo says.
+fn programs(steps: &[(Step, Test)]) -> Vec<(String, String)> {
+    let named = |test: &Test| test.scenario.name.strip_prefix(PREFIX);
+    let names: Vec<&str> = steps.iter().filter_map(|(_, test)| named(test)).collect();
+    if names.is_empty() {
+        return Vec::new();
+    }
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
+    cargo.args(["test", "--locked", "--no-run", "--message-format=json"]);
+    cargo.args(names.iter().flat_map(|name| ["--test", name]));
+    let said = cargo.stderr(Stdio::inherit()).output().expect("cargo");
+    let artifact = |line: &str| {
+        let message: Value = serde_json::from_str(line).ok()?;
+        let name = message["target"]["name"].as_str()?;
+        names.contains(&name).then_some(())?;
+        Some((name.to_owned(), message["executable"].as_str()?.to_owned()))
+    };
+    String::from_utf8_lossy(&said.stdout).lines().filter_map(artifact).collect()
+}
+
 /// The running script; it ends with us, and the emulator with it.
 struct Lab(Child, Option<thread::JoinHandle<String>>);
 
@@ -233,11 +256,20 @@ impl Lab {
         let mut command = Command::new(top.join("scripts/lab/run.sh"));
         command.args(["--timeout", &BOOT_MAX.to_string(), "--pid-file"]).arg(pid_file);
         command.args(["--banger", env!("CARGO_BIN_EXE_banger"), "--copy"]).arg(this);
+        for (name, path) in programs(steps) {
+            command.arg("--copy").arg(format!("{path}:{name}"));
+        }
         if let Some(disk) = disk {
             command.arg("--disk").arg(disk);
         }
         let steps = steps.iter().map(|(step, test)| format!(" {} {}", step.word(), test.name()));
-        command.arg(format!("/lab/scenarios {WORD} all{}", steps.collect::<String>()));
+        // What test programs know by its place here is there, too.
+        let banger = Path::new(env!("CARGO_BIN_EXE_banger"));
+        let (tmp, dir) = (env!("CARGO_TARGET_TMPDIR"), banger.parent().expect("a directory"));
+        let places =
+            format!("mkdir -p '{tmp}' '{0}'; ln -sf /lab/bin/banger '{0}/'", dir.display());
+        let steps: String = steps.collect();
+        command.arg(format!("{places}; exec /lab/scenarios {WORD} all{steps}"));
         if env::var_os("CARGO_TARGET_DIR").is_none() && env::var_os("BANGER_LAB_DIR").is_none() {
             // Beside what cargo has built, wherever that is.
             let tmp: PathBuf = env!("CARGO_TARGET_TMPDIR").into();

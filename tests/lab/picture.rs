@@ -33,8 +33,8 @@ const TREES: &[&str] = &[
     "/var/tmp",
 ];
 
-/// What comes and goes without banger: the book-keeping of systemd and udev, names that udev
-/// gives to devices which are looked at by their own names.
+/// What comes and goes without banger, by how its path begins: the book-keeping of systemd and
+/// udev, names that udev gives to devices which are looked at by their own names.
 const NOT_OURS: &[&str] = &[
     "/dev/block",
     "/dev/char",
@@ -43,7 +43,9 @@ const NOT_OURS: &[&str] = &[
     "/run/systemd/journal/streams",
     "/run/systemd/units",
     "/run/udev",
+    "/tmp/systemd-private-",
     "/var/lib/systemd",
+    "/var/tmp/systemd-private-",
 ];
 
 /// Everything a VM could leave on a host, by kind: lines, and how often each is there.
@@ -226,7 +228,7 @@ impl Picture {
             let shown = path.display();
             // Gone already: it did not stay.
             let Ok(meta) = fs::symlink_metadata(&path) else { continue };
-            if NOT_OURS.iter().any(|tree| path.starts_with(tree)) || kept(&path) {
+            if NOT_OURS.iter().any(|begin| shown.to_string().starts_with(begin)) || kept(&path) {
                 continue;
             }
             if meta.is_dir() {
