@@ -16,7 +16,8 @@
 # In the lab: /lab/bin is on PATH and has `banger`; /lab/lib/banger is the runtime directory, where
 # an installed banger looks for it; `dev` (uid 1000, may use KVM) and `eve` (uid 1001) are users:
 # `as dev COMMAND...` runs something as one. If BANGER_TEST_FIRECRACKER (and BANGER_TEST_JAILER)
-# name programs here, they name copies of them there.
+# name programs here, they name copies of them there, on PATH. The default route leads to
+# 198.51.100.1, which answers pings and knows of nothing else.
 #
 #   env  BANGER_LAB_DIR      where the lab's disk is cached (default: $CARGO_TARGET_DIR/lab)
 #        BANGER_RUNTIME_DIR  the runtime directory (default: the checkout's, if it is there)

@@ -16,12 +16,15 @@ use nix::{
     unistd::{Pid, sync},
 };
 
-use crate::{Home, Play, Test, User, picture::Picture};
+use crate::{Home, Play, Test, User, picture::Picture, scenarios::PARTS};
 
 /// The first argument in the lab.
 pub const WORD: &str = "--in-the-lab";
 /// What begins a line that is meant for the program outside.
 pub const MARK: &str = "@lab ";
+
+/// What [`as_dev`] calls us with.
+const PART: &str = "part";
 
 /// How long a scenario may take.
 const SCENARIO_MAX: Duration = Duration::from_secs(300);
@@ -59,10 +62,11 @@ impl Step {
     }
 }
 
-/// `all STEP TEST...` as root, which calls itself with `one STEP TEST` as the test's user.
+/// `all STEP TEST...` as root, which calls itself with `one STEP TEST` as the test's user; and
+/// `part NAME`.
 pub fn main(args: &[String]) -> ExitCode {
     let (word, pairs) = args.split_first().expect("a word");
-    let pairs = pairs.chunks(2).map(|pair| {
+    let pairs = pairs.chunks_exact(2).map(|pair| {
         let test = Test::named(&pair[1]).unwrap_or_else(|| panic!("no such test: {}", pair[1]));
         (Step::of(&pair[0]), test)
     });
@@ -75,9 +79,21 @@ pub fn main(args: &[String]) -> ExitCode {
             tell("end");
         }
         "one" => pairs.for_each(|(step, test)| play(step, test)),
+        PART => {
+            let part = PARTS.iter().find(|(name, _)| *name == args[1]);
+            part.unwrap_or_else(|| panic!("no such part: {}", args[1])).1(&Home::of_this_user());
+        }
         other => panic!("no such word: {other}"),
     }
     ExitCode::SUCCESS
+}
+
+/// Has dev do a part of a test of root's: one of [`PARTS`].
+pub fn as_dev(part: &str) -> ExitStatus {
+    let this = env::current_exe().expect("this program");
+    let mut command = Command::new("as");
+    command.arg(User::Dev.name()).arg(this).args([WORD, PART, part]).stdin(Stdio::null());
+    command.status().expect("it runs")
 }
 
 /// The test itself, in the process of its user.

@@ -1,4 +1,5 @@
-//! VMs under QEMU with KVM and user networking: what any user of a workstation has.
+//! VMs under QEMU with KVM and user networking: what any user of a workstation has without the
+//! root helper.
 
 use nix::sys::signal::Signal;
 
@@ -7,15 +8,20 @@ use crate::{
     common::{lives, signal, until},
 };
 
+const DEV: &[User] = &[User::Dev];
+
+/// Said, as there may be better.
+const PLAIN: [&str; 4] = ["--image", "tiny", "--vmm", "qemu-kvm"];
+
 pub const ALL: &[Scenario] = &[
-    Scenario::new("kvm::from_create_to_delete", &User::ALL, from_create_to_delete),
-    Scenario::new("kvm::killed_monitor_vmm_and_ui", &User::ALL, killed),
-    Scenario::new("kvm::ten_at_once", &[User::Dev], ten_at_once),
-    Scenario::cut("kvm::power_cut_while_one_runs", &[User::Dev], start_one, one_is_back),
+    Scenario::new("kvm::from_create_to_delete", DEV, from_create_to_delete),
+    Scenario::new("kvm::killed_monitor_vmm_and_ui", DEV, killed),
+    Scenario::new("kvm::ten_at_once", DEV, ten_at_once),
+    Scenario::cut("kvm::power_cut_while_one_runs", DEV, start_one, one_is_back),
 ];
 
 fn from_create_to_delete(home: &Home) {
-    home.ok(&["create", "web", "--image", "tiny", "--start", "--wait"]);
+    home.ok(&[&["create", "web", "--start", "--wait"], &PLAIN[..]].concat());
     let vm = home.wait_state("web", "running");
     assert_eq!(vm["vmm"], "qemu-kvm", "{vm}");
     assert_eq!(home.ok(&["ssh", "web", "hostname"]), "web\n");
@@ -32,7 +38,7 @@ fn from_create_to_delete(home: &Home) {
 }
 
 fn killed(home: &Home) {
-    home.ok(&["create", "web", "--image", "tiny", "--start", "--wait"]);
+    home.ok(&[&["create", "web", "--start", "--wait"], &PLAIN[..]].concat());
     // A script that waits is as mortal as a UI.
     let waiting = home.spawn(&["restart", "web", "--wait"]);
     home.wait_state("web", "stopping");
@@ -57,7 +63,7 @@ fn ten_at_once(home: &Home) {
     let names: Vec<String> = (0..10).map(|i| format!("vm{i}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     for name in &names {
-        home.ok(&["create", name, "--image", "tiny"]);
+        home.ok(&[&["create", name], &PLAIN[..]].concat());
     }
     home.ok(&[&["start"], names.as_slice(), &["--wait"]].concat());
     for name in &names {
@@ -70,7 +76,7 @@ fn ten_at_once(home: &Home) {
 }
 
 fn start_one(home: &Home) {
-    home.ok(&["create", "web", "--image", "tiny", "--start", "--wait"]);
+    home.ok(&[&["create", "web", "--start", "--wait"], &PLAIN[..]].concat());
     home.ok(&["ssh", "web", "echo written >file && sync"]);
     // What the host has not written yet is lost with it; what the guest synced must not be.
 }
