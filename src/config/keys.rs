@@ -239,7 +239,7 @@ pub(super) const REPO_ROOT: &str = "repo_root";
 /// Variables that are no settings but known: where the state lies, what is logged, and what the
 /// project's own tests pass on.
 pub const ENV_ONLY: &[&str] =
-    &["BANGER_STATE_DIR", "BANGER_LOG", "BANGER_SKIP_FILE", "BANGER_TEST_HELPER"];
+    &["BANGER_STATE_DIR", "BANGER_LOG", "BANGER_SKIP_FILE", "BANGER_TEST_HELPER", "BANGER_FAULT"];
 
 /// A path that means the same wherever banger is started.
 pub(super) fn absolute(text: &str, home: Option<&Path>) -> Result<PathBuf, String> {

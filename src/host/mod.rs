@@ -10,6 +10,7 @@ pub mod disk;
 pub mod dm;
 pub mod facts;
 mod fake;
+pub mod fault;
 pub mod helper;
 pub mod lock;
 pub mod memory;

@@ -48,7 +48,7 @@ pub fn clear(ground: &Ground<'_>, vm: &VmId) -> Vec<String> {
     for entry in entries.iter().rev() {
         let undone = undo(ground, vm, entry)
             .map_err(|e| format!("{} {}: {e}", entry.kind, entry.key))
-            .and_then(|()| ground.store.clear(entry.id).map_err(|e| e.to_string()));
+            .and_then(|()| ground.strike_out(entry).map_err(|e| e.to_string()));
         if let Err(line) = undone {
             left.push(line);
         }

@@ -12,11 +12,11 @@ use super::clock::Clock;
 use crate::{
     domain::{HostCall, Layout, Problem, Tag, VmId},
     host::{
-        helper,
+        fault, helper,
         lock::FileLock,
         ops::{Done, LinuxOps, Op, Operate},
     },
-    store::Store,
+    store::{LedgerEntry, LedgerKind, Store},
 };
 
 /// How long others that make or remove what all VMs share are waited for: each needs some
@@ -77,10 +77,53 @@ impl<'a> Ground<'a> {
             took_us: u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX),
             error: result.as_ref().err().map(|problem| problem.why.clone()),
         };
-        if let Err(error) = self.store.push_calls(&[call]) {
+        if let Err(error) = self.store.push_calls(std::slice::from_ref(&call)) {
             tracing::warn!(%error, "what was done is not written down");
         }
+        fault::point(&call.command);
         result
+    }
+
+    /// Writes down what is about to be made of a VM.
+    ///
+    /// # Errors
+    /// As [`Store::note`]: then nothing must be made.
+    pub fn note(
+        &self,
+        vm: &VmId,
+        kind: LedgerKind,
+        key: &str,
+        detail: &serde_json::Value,
+    ) -> Result<(), Problem> {
+        self.store.note(vm, kind, key, detail)?;
+        fault::point(format_args!("{kind} {key} was noted"));
+        Ok(())
+    }
+
+    /// Writes down what is about to be made for all VMs. The caller holds [`Ground::lock`].
+    ///
+    /// # Errors
+    /// As [`Store::note_shared`]: then nothing must be made.
+    pub fn note_shared(
+        &self,
+        kind: LedgerKind,
+        key: &str,
+        detail: &serde_json::Value,
+    ) -> Result<(), Problem> {
+        self.store.note_shared(kind, key, detail)?;
+        fault::point(format_args!("shared {kind} {key} was noted"));
+        Ok(())
+    }
+
+    /// Strikes out what is gone from the host.
+    ///
+    /// # Errors
+    /// As [`Store::clear`].
+    pub fn strike_out(&self, entry: &LedgerEntry) -> Result<(), Problem> {
+        fault::point(format_args!("{} {} is gone", entry.kind, entry.key));
+        self.store.clear(entry.id)?;
+        fault::point(format_args!("{} {} was struck out", entry.kind, entry.key));
+        Ok(())
     }
 
     /// Keeps others from making or removing what all VMs share.

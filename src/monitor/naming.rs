@@ -128,8 +128,8 @@ pub fn publish(
         let plan = names::plan(settings, way, record, server, subnet);
         let mut failed = plan.problem;
         for piece in &plan.pieces {
-            let noted = ground.store.note(id, LedgerKind::DnsRecord, &piece.key(), &json!(piece));
-            let made = noted.map_err(Problem::from).and_then(|_| piece.make(&context));
+            let noted = ground.note(id, LedgerKind::DnsRecord, &piece.key(), &json!(piece));
+            let made = noted.and_then(|()| piece.make(&context));
             failed = failed.or(made.err());
         }
         failed

@@ -53,7 +53,7 @@ pub fn attach(
     let mtu = net::uplink_mtu().unwrap_or(MTU);
     share(ground, subnet, mtu, dns)?;
     let tap = tap_name(vm);
-    ground.store.note(vm, LedgerKind::Tap, &tap, &json!(null))?;
+    ground.note(vm, LedgerKind::Tap, &tap, &json!(null))?;
     ground.run(Some(vm), &Op::Tap { vm: vm.clone(), mtu, owner }, &[])?;
     Ok(Attached { subnet, address, tap, mac: mac(address), mtu })
 }
@@ -103,12 +103,12 @@ pub fn subnet(ground: &Ground<'_>) -> Result<Subnet, Problem> {
 /// Makes what all VMs share, as far as the ledger does not have it as it is to be.
 fn share(ground: &Ground<'_>, subnet: Subnet, mtu: u32, dns: Option<u16>) -> Result<(), Problem> {
     let bridge = json!({ "subnet": subnet, "mtu": mtu });
-    ground.store.note_shared(LedgerKind::Bridge, &ground.tag.bridge(), &bridge)?;
+    ground.note_shared(LedgerKind::Bridge, &ground.tag.bridge(), &bridge)?;
     // Every time: it costs next to nothing, and somebody may have taken the bridge down.
     ground.run(None, &Op::Bridge { subnet, mtu }, &[])?;
 
     if !net::is_forwarding().unwrap_or(false) {
-        ground.store.note_shared(LedgerKind::Forwarding, "net.ipv4.ip_forward", &json!(null))?;
+        ground.note_shared(LedgerKind::Forwarding, "net.ipv4.ip_forward", &json!(null))?;
         if ground.run(None, &Op::Forwarding, &[])? == (Done::Forwarding { before: false }) {
             tracing::info!("the kernel forwards IPv4 from now on: net.ipv4.ip_forward=1");
         }
@@ -122,9 +122,9 @@ fn rules(ground: &Ground<'_>, subnet: Subnet, dns: Option<u16>) -> Result<(), Pr
     if noted.iter().any(|entry| entry.kind == LedgerKind::Rules && entry.detail == rules) {
         return Ok(());
     }
-    ground.store.note_shared(LedgerKind::Rules, &ground.tag.table(), &json!(null))?;
+    ground.note_shared(LedgerKind::Rules, &ground.tag.table(), &json!(null))?;
     ground.run(None, &Op::Rules { subnet, dns }, &[])?;
     // Only now: one who dies before this lets the next make them again.
-    ground.store.note_shared(LedgerKind::Rules, &ground.tag.table(), &rules)?;
+    ground.note_shared(LedgerKind::Rules, &ground.tag.table(), &rules)?;
     Ok(())
 }

@@ -60,8 +60,8 @@ fn snapshot(ground: &Ground<'_>, row: &VmRow, paths: &VmPaths) -> Result<PathBuf
     let vm = &row.id;
     let detail = SnapshotDetail { base: sha256.clone() };
     let _lock = ground.lock()?;
-    ground.store.note_shared(LedgerKind::BaseLoop, sha256, &json!(null))?;
-    ground.store.note(vm, LedgerKind::Snapshot, &ground.tag.device(vm), &json!(detail))?;
+    ground.note_shared(LedgerKind::BaseLoop, sha256, &json!(null))?;
+    ground.note(vm, LedgerKind::Snapshot, &ground.tag.device(vm), &json!(detail))?;
     let op = Op::Snapshot { vm: vm.clone(), bytes };
     match ground.run(Some(vm), &op, &[base.as_fd(), cow.as_fd()])? {
         Done::Device { path, .. } => Ok(path),

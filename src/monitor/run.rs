@@ -40,7 +40,7 @@ use crate::{
         BootTimes, ExitReason, ExitRecord, Layout, MonitorPhase, MonitorReply, MonitorStatus,
         NamesSettings, NetworkKind, OverlayKind, Problem, StopLadder, Tag, VmId, VmPaths, VmmKind,
     },
-    host::{dm, facts, lock::FileLock, ops::Operate, pty},
+    host::{dm, facts, fault, lock::FileLock, ops::Operate, pty},
     store::{LedgerKind, Store, VmRow, VmState},
 };
 
@@ -81,6 +81,7 @@ pub struct MonitorArgs {
 pub fn main(args: &MonitorArgs) -> i32 {
     // Known by the time that the rest is prepared.
     facts::tsc_begin();
+    fault::arm("monitor");
     let clock = Clock::start();
     let paths = args.layout.vm(&args.vm);
     let prepared = Prepared::new(args, &paths, clock);
@@ -92,6 +93,7 @@ pub fn main(args: &MonitorArgs) -> i32 {
         // Whoever started us is gone; the VM is wanted all the same.
         tracing::warn!(%error, "nobody takes the first reply");
     }
+    fault::point("the first reply");
     match prepared {
         Ok(prepared) => {
             if let Err(error) = own_log(&paths) {
@@ -153,6 +155,7 @@ impl Prepared {
             .ok_or_else(|| fail("it is running already".into(), ""))?
             // Whatever fails from here on must not leave the file of a VM that is no more.
             .remove_on_drop();
+        fault::point("the lock was taken");
         // Read under the lock: it may have been deleted a moment ago.
         let row = store.vm(&args.vm)?.ok_or_else(|| fail("it does not exist".into(), ""))?;
         if row.state != VmState::Ready {
@@ -179,7 +182,8 @@ impl Prepared {
 
         store.record_start(&args.vm, clock.now(), args.vmm, None)?;
         store.record_network(&args.vm, args.network)?;
-        let made = Self::make(&store, &args.vm, paths).map_err(|e| io_fail("its sockets", e));
+        fault::point("the run was opened");
+        let made = Self::make(&ground, &args.vm, paths).map_err(|e| io_fail("its sockets", e));
         let (listener, master, slave) = made.inspect_err(|problem| {
             let reason = ExitReason::StartFailed { why: problem.why.clone() };
             finish(&ground, &args.vm, clock, reason);
@@ -189,20 +193,19 @@ impl Prepared {
     }
 
     fn make(
-        store: &Store,
+        ground: &Ground<'_>,
         vm: &VmId,
         paths: &VmPaths,
     ) -> io::Result<(std::os::unix::net::UnixListener, OwnedFd, OwnedFd)> {
         let note = |kind, path: &std::path::Path| {
-            store
-                .note(vm, kind, &path.to_string_lossy(), &json!(null))
-                .map(drop)
-                .map_err(io::Error::other)
+            ground.note(vm, kind, &path.to_string_lossy(), &json!(null)).map_err(io::Error::other)
         };
         note(LedgerKind::Directory, paths.run_dir())?;
         DirBuilder::new().mode(0o700).create(paths.run_dir())?;
+        fault::point("the directory of sockets was made");
         note(LedgerKind::Socket, &paths.monitor_socket())?;
         let listener = std::os::unix::net::UnixListener::bind(paths.monitor_socket())?;
+        fault::point("the monitor's socket was made");
         listener.set_nonblocking(true)?;
         let (master, slave) = pty::open_raw()?;
         Ok((listener, master, slave))
@@ -350,4 +353,5 @@ fn finish(ground: &Ground<'_>, vm: &VmId, clock: Clock, reason: ExitReason) {
     if let Err(error) = ground.store.record_exit(vm, &ExitRecord { at: clock.now(), reason }) {
         tracing::error!(%error, "the end of the run is not written down");
     }
+    fault::point("the end of the run was written down");
 }

@@ -26,7 +26,7 @@ pub fn release(ground: &Ground<'_>) -> Vec<String> {
             continue;
         }
         let undone = undo(ground, entry)
-            .and_then(|()| ground.store.clear(entry.id).map_err(|e| e.to_string()));
+            .and_then(|()| ground.strike_out(entry).map_err(|e| e.to_string()));
         if let Err(why) = undone {
             left.push(format!("{} {}: {why}", entry.kind, entry.key));
         }

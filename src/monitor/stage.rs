@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     domain::{MonitorStatus, NamesSettings, NetworkKind, Problem, SshEndpoint},
-    host::process::ProcessRef,
+    host::{fault, process::ProcessRef},
     names::{NameServer, Record},
     store::{LedgerKind, Store, VmRow},
     vmm::Piece,
@@ -54,7 +54,7 @@ pub struct HostStage<'a> {
 
 impl HostStage<'_> {
     fn note(&self, kind: LedgerKind, key: &str, detail: &serde_json::Value) -> Result<(), Problem> {
-        Ok(self.ground.store.note(&self.row.id, kind, key, detail).map(drop)?)
+        self.ground.note(&self.row.id, kind, key, detail)
     }
 
     fn note_vmm(&self, process: Option<ProcessRef>) -> Result<(), Problem> {
@@ -132,6 +132,7 @@ impl Stage for HostStage<'_> {
     }
 
     fn launched(&mut self, pid: u32) {
+        fault::point("the VMM was started");
         let noted = match ProcessRef::of(pid) {
             Ok(process) => self.note_vmm(Some(process)),
             // Gone already; its end is reported as an event.

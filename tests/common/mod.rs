@@ -372,7 +372,7 @@ impl Home {
         for id in known {
             let files = names(&self.layout.state.join("vms").join(id));
             let expected =
-                ["root.img", "console.log", "console.log.1", "monitor.log", "known_hosts"];
+                ["root.img", "root.cow", "console.log", "console.log.1", "monitor.log", "known_hosts"];
             let expected: BTreeSet<String> = expected.map(str::to_owned).into();
             assert!(files.is_subset(&expected), "files of a VM: {files:?}");
         }

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::monitors::is_up;
 use crate::{
     domain::{ExitRecord, Layout, Notice, Problem, UnixMs, VmId},
+    host::fault,
     store::{Change, Store, VmRow},
     supervisor::core::{Found, Input, Token},
 };
@@ -132,6 +133,7 @@ fn answer(store: &Store, request: Request, inputs: &mpsc::UnboundedSender<Input>
     match request {
         Request::Apply(token, change) => {
             let result = store.apply(&change).map_err(Problem::from);
+            fault::point(format_args!("committed {change:?}"));
             let _ = inputs.send(Input::EffectDone { token, result });
         }
         Request::Log(notice) => {

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     domain::{ExitRecord, JobId, OverlayKind, Problem, VmId, VmSpec, Wishes},
-    host::{LinuxHost, lock::FileLock},
+    host::{LinuxHost, fault, lock::FileLock},
     monitor::client,
     store::{Change, Store, VmState},
     supervisor::{
@@ -60,6 +60,7 @@ impl Effects {
                 Ok(lock) => drop(self.making().insert(row.id.clone(), lock)),
                 Err(problem) => return self.done(token, Err(problem)),
             }
+            fault::point("the VM's change lock was taken");
         }
         let finished = match &change {
             Change::State(vm, VmState::Ready) | Change::Remove(vm) => Some(vm.clone()),

@@ -11,7 +11,7 @@ use std::{
 use crate::{
     bundle::Bundle,
     domain::{ExitRecord, Layout, Problem, VmId, VmSpec},
-    host::{Host, lock::FileLock},
+    host::{Host, fault, lock::FileLock},
     image::BaseImage,
     monitor::{Ground, clear},
     store::{Store, VmState},
@@ -54,7 +54,9 @@ pub fn create(
     let paths = layout.vm(vm);
     let made = || -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(paths.dir())?;
+        fault::point("the VM's directory was made");
         host.copy_image(image.path(), &paths.disk())?;
+        fault::point("the VM's disk was made");
         if size > image.size() { host.grow(&paths.disk(), size) } else { Ok(()) }
     };
     made().map_err(|error| {
@@ -112,6 +114,7 @@ pub fn clean_up(
 ) -> Result<(), Problem> {
     let Some(lock) = run_lock(layout, vm)? else { return Ok(()) };
     store.record_lost(vm, lost)?;
+    fault::point("the end of a lost run was written down");
     let left = clear(&Ground::find(store, layout)?, vm);
     let _ = lock.unlink();
     if left.is_empty() {
@@ -142,7 +145,7 @@ pub fn delete(layout: &Layout, store: &Store, vm: &VmId) -> Result<(), Problem> 
                 let why = format!("{}: {e}", dir.display());
                 return Err(fail(why, "`banger doctor` checks the directories"));
             }
-            _ => {}
+            _ => fault::point(format_args!("{} is gone", dir.display())),
         }
     }
     let _ = lock.unlink();

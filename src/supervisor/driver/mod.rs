@@ -38,6 +38,7 @@ use super::{
 };
 use crate::{
     domain::{Admission, Denied, Fleet, Notice, Problem, UnixMs, VmId},
+    host::fault,
     store::Store,
 };
 
@@ -84,6 +85,7 @@ impl Drop for SupervisorGuard {
 /// # Errors
 /// If the database cannot be used, or the machine has no more threads to give.
 pub fn start(options: Options) -> Result<(SupervisorHandle, SupervisorGuard), Problem> {
+    fault::arm("ui");
     let store = Store::open(&options.layout.database())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -13,7 +13,7 @@ use super::files::{not_made, size_of};
 use crate::{
     bundle::Bundle,
     domain::{Layout, Problem, VmId, VmSpec},
-    host::{Host, LinuxHost, dm, lock::FileLock},
+    host::{Host, LinuxHost, dm, fault, lock::FileLock},
     image::BaseImage,
     store::Store,
     supervisor::ssh_key,
@@ -39,12 +39,14 @@ pub fn create(
     ssh_key::ensure(&layout.ssh_key())?;
     // From here on the base is not released: a VM needs it.
     store.record_base(vm, image.sha256())?;
+    fault::point("the base was written down");
     let paths = layout.vm(vm);
     let base = layout.base(image.sha256());
     let fail = |at: &Path, error: &io::Error| not_made(&LinuxHost, layout, spec, at, error);
     keep(layout, &image, &base).map_err(|error| fail(&base, &error))?;
     let made = || -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(paths.dir())?;
+        fault::point("the VM's directory was made");
         dm::make_cow(&paths.cow(), size)
     };
     made().map_err(|error| {
@@ -65,6 +67,7 @@ fn keep(layout: &Layout, image: &BaseImage, base: &Path) -> io::Result<()> {
     let part = base.with_extension("part");
     gone_is_fine(fs::remove_file(&part))?;
     LinuxHost.copy_image(image.path(), &part)?;
+    fault::point("the base was copied");
     fs::File::open(&part)?.sync_all()?;
     fs::rename(&part, base)?;
     fs::File::open(dir)?.sync_all()
@@ -86,7 +89,9 @@ pub fn release_base(layout: &Layout, store: &Store, vm: &VmId) -> Result<(), Pro
     if others.iter().any(|row| row.id != *vm && row.base.as_deref() == Some(&sha256)) {
         return Ok(());
     }
-    gone_is_fine(fs::remove_file(&base)).map_err(fail)
+    gone_is_fine(fs::remove_file(&base)).map_err(fail)?;
+    fault::point("the base is gone");
+    Ok(())
 }
 
 fn bases_lock(layout: &Layout) -> io::Result<FileLock> {
