@@ -37,3 +37,4 @@ pub use clear::{VmmDetail, clear};
 pub use ground::Ground;
 pub use log::BoundedLog;
 pub use run::{MonitorArgs, main};
+pub use shared::{has_unused, release};

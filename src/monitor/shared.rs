@@ -2,17 +2,28 @@
 
 use super::{ground::Ground, overlay::SnapshotDetail};
 use crate::{
+    domain::Problem,
     host::ops::Op,
-    store::{LedgerEntry, LedgerKind},
+    store::{LedgerEntry, LedgerKind, Store},
 };
+
+/// Whether there is something that no VM uses any more: whoever was to remove it was killed.
+///
+/// # Errors
+/// The file.
+pub fn has_unused(store: &Store) -> Result<bool, Problem> {
+    let entries = store.all_entries()?;
+    let mut shared = entries.iter().filter(|entry| entry.vm.is_none());
+    Ok(shared.any(|entry| !is_used(entry, &entries)))
+}
 
 /// Removes what no VM uses any more, newest first; an error does not stop the rest.
 ///
 /// Returns one line for each thing that is still there.
 pub fn release(ground: &Ground<'_>) -> Vec<String> {
-    match ground.store.shared_entries() {
-        Ok(entries) if entries.is_empty() => return Vec::new(),
-        Ok(_) => {}
+    match has_unused(ground.store) {
+        Ok(false) => return Vec::new(),
+        Ok(true) => {}
         Err(problem) => return vec![problem.to_string()],
     }
     let locked = ground.lock().and_then(|lock| Ok((lock, ground.store.all_entries()?)));
@@ -25,8 +36,8 @@ pub fn release(ground: &Ground<'_>) -> Vec<String> {
         if is_used(entry, &entries) {
             continue;
         }
-        let undone = undo(ground, entry)
-            .and_then(|()| ground.strike_out(entry).map_err(|e| e.to_string()));
+        let undone =
+            undo(ground, entry).and_then(|()| ground.strike_out(entry).map_err(|e| e.to_string()));
         if let Err(why) = undone {
             left.push(format!("{} {}: {why}", entry.kind, entry.key));
         }

@@ -28,6 +28,8 @@ pub struct Found {
     pub up: bool,
     /// How many things of it the ledger has.
     pub ledger: usize,
+    /// It was being made or removed, and nobody is at it any more.
+    pub abandoned: bool,
 }
 
 /// What happens. The driver gives one after the other; nothing else reaches the core.

@@ -319,7 +319,7 @@ fn commands_before_the_store_is_read_wait_for_it() {
     let body = CommandBody::Start(id(1));
     assert_eq!(core.step(Input::Command { id: command, body, fresh: id(9) }, world.now), []);
     assert!(!core.fleet().loaded);
-    let found = super::Found { row: row(1, "web"), up: false, ledger: 0 };
+    let found = super::Found { row: row(1, "web"), up: false, ledger: 0, abandoned: false };
     world.now.0 += 1;
     let effects = core.step(Input::Loaded(vec![found]), world.now);
     let reply = |e: &&Effect| matches!(e, Effect::Reply { admission: Admission::Queued(_), .. });
@@ -386,4 +386,17 @@ fn only_what_was_shown_is_cleaned() {
     world.queued(CommandBody::RetryJob(job));
     world.settle();
     assert!(world.core.fleet().report.expect("a report").orphans.is_empty());
+}
+
+#[test]
+fn what_a_banger_that_was_killed_did_not_make_or_remove_to_the_end_goes() {
+    let mut rows = vec![row(1, "web"), row(2, "half"), row(3, "going")];
+    rows[1].state = crate::store::VmState::Creating;
+    rows[2].state = crate::store::VmState::Deleting;
+    let mut world = World::new(rows);
+    world.settle();
+    let names: Vec<_> = world.rows.values().map(|row| row.spec.name.to_string()).collect();
+    assert_eq!(names, ["web"]);
+    assert_eq!(world.core.fleet().vms.len(), 1);
+    assert!(world.notices.iter().any(|n| n.text == "half was only half there and is removed"));
 }

@@ -18,14 +18,22 @@ impl Core {
     pub(super) fn load(&mut self, found: Vec<Found>) {
         self.loaded = true;
         self.dirty = true;
-        for Found { row, up, ledger } in found {
+        for Found { row, up, ledger, abandoned } in found {
             let id = row.id.clone();
+            let name = row.spec.name.clone();
             let lost = !up && row.run_is_open();
             let tidy = !up && row.state == VmState::Ready && (lost || ledger > 0);
             self.vms.insert(id.clone(), Vm::new(row, up));
             self.touched.insert(id.clone());
             if tidy {
                 self.begin(&id, Doing::Tidy, Stage::Clean, Vec::new());
+                self.clean_up(&id);
+            } else if abandoned && !up {
+                // Whoever was making it did not come to an end; it never was one. Whoever was
+                // removing it wanted it gone.
+                let text = format!("{name} was only half there and is removed");
+                self.notice(NoticeLevel::Warning, Some(id.clone()), text, "");
+                self.begin(&id, Doing::Delete, Stage::Clean, Vec::new());
                 self.clean_up(&id);
             }
         }

@@ -116,6 +116,7 @@ impl World {
             row: row.clone(),
             up: self.monitors.contains_key(&row.id),
             ledger: 0,
+            abandoned: row.state != VmState::Ready,
         };
         let found = self.rows.values().map(found).collect();
         self.give(Input::Loaded(found));

@@ -9,11 +9,11 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::monitors::is_up;
+use super::{files, monitors::is_up};
 use crate::{
     domain::{ExitRecord, Layout, Notice, Problem, UnixMs, VmId},
     host::fault,
-    store::{Change, Store, VmRow},
+    store::{Change, Store, StoreError, VmRow, VmState},
     supervisor::core::{Found, Input, Token},
 };
 
@@ -101,7 +101,11 @@ fn load(store: &Store, layout: &Layout) -> Result<Vec<Found>, Problem> {
         let up = suspect && is_up(layout, &row.id);
         // Its monitor may have ended, and said how, since the row was read.
         let row = if suspect && !up { store.vm(&row.id)?.unwrap_or(row) } else { row };
-        Ok(Found { row, up, ledger })
+        let abandoned = row.state != VmState::Ready
+            && !files::is_being_changed(layout, &row.id)
+            // As it is now that nobody is at it.
+            && store.vm(&row.id)?.is_some_and(|row| row.state != VmState::Ready);
+        Ok(Found { row, up, ledger, abandoned })
     };
     rows.into_iter().map(found).collect()
 }
@@ -132,8 +136,12 @@ fn serve(store: &Store, queue: &Receiver<Request>, inputs: &mpsc::UnboundedSende
 fn answer(store: &Store, request: Request, inputs: &mpsc::UnboundedSender<Input>) {
     match request {
         Request::Apply(token, change) => {
-            let result = store.apply(&change).map_err(Problem::from);
-            fault::point(format_args!("committed {change:?}"));
+            let result = match (store.apply(&change), &change) {
+                // Another banger has removed it meanwhile.
+                (Err(StoreError::NoSuchVm(_)), Change::Remove(_)) => Ok(()),
+                (result, _) => result.map_err(Problem::from),
+            };
+            fault::point("a change of a VM was committed");
             let _ = inputs.send(Input::EffectDone { token, result });
         }
         Request::Log(notice) => {

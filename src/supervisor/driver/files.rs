@@ -11,7 +11,10 @@ use std::{
 use crate::{
     bundle::Bundle,
     domain::{ExitRecord, Layout, Problem, VmId, VmSpec},
-    host::{Host, fault, lock::FileLock},
+    host::{
+        Host, fault,
+        lock::{self, FileLock},
+    },
     image::BaseImage,
     monitor::{Ground, clear},
     store::{Store, VmState},
@@ -31,10 +34,16 @@ pub fn lock_for_change(layout: &Layout, vm: &VmId) -> Result<FileLock, Problem> 
     let locked = FileLock::exclusive_within(&path, PATIENCE)
         .map_err(|e| Problem::new(what, format!("{}: {e}", path.display()), ""))?;
     locked.map(FileLock::remove_on_drop).ok_or_else(|| {
-        let who = crate::host::lock::holder(&path).ok().flatten();
+        let who = lock::holder(&path).ok().flatten();
         let who = who.map_or_else(String::new, |pid| format!(" (process {pid})"));
         Problem::new(what, format!("another banger{who} is changing it"), "try again in a moment")
     })
+}
+
+/// Whether somebody makes, starts, clears up or removes it at this moment.
+pub fn is_being_changed(layout: &Layout, vm: &VmId) -> bool {
+    // One that cannot be asked about is left alone.
+    lock::is_held(layout.vm(vm).change_lock()).unwrap_or(true)
 }
 
 /// Makes a VM's directory and disk. On an error nothing of either is left.

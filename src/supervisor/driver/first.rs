@@ -90,7 +90,7 @@ mod tests {
         let parts = [
             Input::HostFacts(HostView::default()),
             Input::Bundle(BundleView::Unknown),
-            Input::Loaded(vec![Found { row, up: true, ledger: 1 }]),
+            Input::Loaded(vec![Found { row, up: true, ledger: 1, abandoned: false }]),
             Input::DiskUsed(Vec::new()),
         ];
         for part in parts {

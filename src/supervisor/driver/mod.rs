@@ -10,6 +10,7 @@ mod effects;
 pub(super) mod files;
 mod first;
 mod hosts;
+mod leftovers;
 pub(super) mod look;
 mod monitors;
 mod snapshot;
@@ -100,6 +101,11 @@ pub fn start(options: Options) -> Result<(SupervisorHandle, SupervisorGuard), Pr
     let sessions = Arc::new(Sessions::new(options.layout.clone(), picture.clone()));
     let (inputs, inbox) = mpsc::unbounded_channel();
     let options = Arc::new(options);
+    let layout = options.layout.clone();
+    let sweeper = thread::Builder::new().name("sweeper".into());
+    let sweeper = sweeper
+        .spawn(move || leftovers::sweep(&layout))
+        .map_err(|e| Problem::new("cannot start the supervisor", e.to_string(), ""))?;
     let (database, database_thread) =
         Database::start(store, options.layout.clone(), inputs.clone());
     let effects = Effects {
@@ -124,6 +130,7 @@ pub fn start(options: Options) -> Result<(SupervisorHandle, SupervisorGuard), Pr
         runtime.block_on(driver.run(inbox, queue, ended));
         runtime.shutdown_timeout(Duration::from_millis(100));
         let _ = database_thread.join();
+        let _ = sweeper.join();
     };
     let thread = thread::Builder::new()
         .name("supervisor".into())

@@ -5,7 +5,7 @@ use std::{
     fs::{self, DirBuilder},
     io,
     os::unix::fs::DirBuilderExt,
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -64,7 +64,7 @@ fn keep(layout: &Layout, image: &BaseImage, base: &Path) -> io::Result<()> {
     }
     let dir = base.parent().unwrap_or(&layout.state);
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    let part = base.with_extension("part");
+    let part = part(base);
     gone_is_fine(fs::remove_file(&part))?;
     LinuxHost.copy_image(image.path(), &part)?;
     fault::point("the base was copied");
@@ -89,9 +89,17 @@ pub fn release_base(layout: &Layout, store: &Store, vm: &VmId) -> Result<(), Pro
     if others.iter().any(|row| row.id != *vm && row.base.as_deref() == Some(&sha256)) {
         return Ok(());
     }
-    gone_is_fine(fs::remove_file(&base)).map_err(fail)?;
+    // Its copy may not have come to its end.
+    for path in [part(&base), base.clone()] {
+        gone_is_fine(fs::remove_file(path)).map_err(fail)?;
+    }
     fault::point("the base is gone");
     Ok(())
+}
+
+/// Where a base is while it is copied.
+fn part(base: &Path) -> PathBuf {
+    base.with_extension("part")
 }
 
 fn bases_lock(layout: &Layout) -> io::Result<FileLock> {
