@@ -100,7 +100,9 @@ fn a_monitor_that_dies_at_any_step_of_start_or_stop_leaves_nothing_for_long() {
         }
         // It dies where it is wanted to, in the beginning, in the middle, and at the end.
         let has = |part: &str| steps.iter().any(|step| step.contains(part));
-        for part in ["lock was taken", "ip tuntap add", "VMM was started", "ip link delete", "end of"] {
+        for part in
+            ["lock was taken", "ip tuntap add", "VMM was started", "ip link delete", "end of"]
+        {
             assert!(has(part), "{part}: {steps:#?}");
         }
         assert!(steps.len() < MANY as usize, "it comes to an end: {steps:#?}");

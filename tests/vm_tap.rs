@@ -91,3 +91,43 @@ fn a_killed_monitor_leaves_a_tap_and_whoever_comes_next_removes_it() {
         home.assert_nothing_runs();
     });
 }
+
+#[test]
+fn addresses_that_something_else_uses_by_now_are_exchanged_for_others_on_request() {
+    let test = "addresses_that_something_else_uses_by_now_are_exchanged_for_others_on_request";
+    in_a_world(test, |home| {
+        for name in ["web", "db"] {
+            home.ok(&["create", name, "--image", "tiny"]);
+        }
+        assert!(home.ok(&["renumber"]).contains("stays"), "there were none yet");
+        home.ok(&["start", "web", "db"]);
+        let addresses = || ["web", "db"].map(|name| home.vm(name)["address"].to_string());
+        let before = addresses();
+        let said = home.fails(&["renumber"]);
+        assert!(
+            said.err.contains("in use by db, web") || said.err.contains("in use by web, db"),
+            "{said:?}"
+        );
+        home.ok(&["kill", "db", "web"]);
+        assert!(home.ok(&["renumber"]).contains("stays"), "nothing else uses them");
+
+        // A VPN, say, with a route to an address that may be web's.
+        let web = before[0].trim_matches('"');
+        say(&format!(
+            "ip link add vpn0 type bridge && ip link set vpn0 up && ip route add {web} dev vpn0"
+        ));
+        let said = home.fails(&["start", "web"]);
+        assert!(
+            said.err.contains("cannot be used now") && said.err.contains("banger renumber"),
+            "{said:?}"
+        );
+        let told = home.ok(&["renumber"]);
+        assert!(told.contains("is ") && told.contains("has addresses in common with"), "{told}");
+        home.ok(&["start", "web", "--wait", "db"]);
+        let after = addresses();
+        assert!(before.iter().all(|address| !after.contains(address)), "{before:?} {after:?}");
+        assert_eq!(home.ok(&["ssh", "web", "hostname"]), "web\n");
+        home.ok(&["kill", "web", "db"]);
+        home.assert_nothing_runs();
+    });
+}

@@ -65,6 +65,8 @@ pub enum Verb {
     Doctor(Doctor),
     /// Show what banger did to this host lately, as commands that can be copied
     Ran(Ran),
+    /// Give the VMs other addresses, if something else on this host uses theirs now
+    Renumber,
     /// The root helper, with which a normal user has what needs privileges
     Helper(Helper),
     /// The root helper's own process: started by systemd, or by hand with sudo.

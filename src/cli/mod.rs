@@ -17,6 +17,7 @@ mod ls;
 mod machines;
 mod out;
 mod ran;
+mod renumber;
 mod restore;
 mod runtime;
 mod sanitize;
@@ -70,6 +71,7 @@ pub fn run(verb: &Verb, connect: Connect) -> Outcome {
         Verb::Rm(rm) => machines::rm(rm, &mut client),
         Verb::Rename(rename) => machines::rename(rename, &mut client),
         Verb::Ssh(ssh) => ssh::run(ssh, client, &setup),
+        Verb::Renumber => renumber::run(client, &setup),
         Verb::Console(console) => {
             let vm = find::one(&*client.loaded()?, &console.name)?;
             let sessions = client.sessions();

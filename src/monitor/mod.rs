@@ -36,5 +36,6 @@ mod stage;
 pub use clear::{VmmDetail, clear};
 pub use ground::Ground;
 pub use log::BoundedLog;
+pub use network::{Renumbered, renumber};
 pub use run::{MonitorArgs, main};
 pub use shared::{has_unused, release};

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use serde_json::json;
 
-use super::{ground::Ground, naming};
+use super::{ground::Ground, naming, shared};
 use crate::{
     domain::{Problem, Subnet, VmId, mac, tap_name},
     host::{
@@ -98,6 +98,53 @@ pub fn subnet(ground: &Ground<'_>) -> Result<Subnet, Problem> {
             "end that, or stop all VMs and let banger choose another: `banger renumber`",
         )),
     }
+}
+
+/// What came of [`renumber`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Renumbered {
+    /// Nothing else uses the VMs' addresses.
+    Kept(Subnet),
+    /// There are others from now on.
+    Changed {
+        /// Those before.
+        from: Subnet,
+        /// Those from now on.
+        to: Subnet,
+        /// What uses those before: a clause.
+        because: String,
+    },
+}
+
+/// Chooses other addresses for the VMs if something else on the host uses theirs. Each VM keeps its
+/// place among them.
+///
+/// # Errors
+/// Which VMs still have one, that the host has no room for others, or what could not be looked at.
+pub fn renumber(ground: &Ground<'_>) -> Result<Renumbered, Problem> {
+    let what = "cannot choose other addresses for VMs";
+    let left = shared::release(ground);
+    let _lock = ground.lock()?;
+    let entries = ground.store.all_entries()?;
+    let has_tap =
+        |vm: &VmId| entries.iter().any(|e| e.kind == LedgerKind::Tap && e.vm.as_ref() == Some(vm));
+    let on: Vec<_> = ground.store.vms()?.into_iter().filter(|row| has_tap(&row.id)).collect();
+    if !on.is_empty() {
+        let names: Vec<_> = on.iter().map(|row| row.spec.name.as_str()).collect();
+        let hint = format!("stop them first: `banger stop {}`", names.join(" "));
+        return Err(Problem::new(what, format!("in use by {}", names.join(", ")), hint));
+    }
+    if !left.is_empty() {
+        let hint = "`banger doctor --clean` removes what is left over";
+        return Err(Problem::new(what, format!("still on the host: {}", left.join("; ")), hint));
+    }
+    let Some(from) = ground.store.subnet()? else { return subnet(ground).map(Renumbered::Kept) };
+    let Some(because) = net::collision(&ground.tag, from)? else {
+        return Ok(Renumbered::Kept(from));
+    };
+    let to = net::choose_subnet(&ground.tag)?;
+    ground.store.set_subnet(to)?;
+    Ok(Renumbered::Changed { from, to, because })
 }
 
 /// Makes what all VMs share, as far as the ledger does not have it as it is to be.

@@ -7,6 +7,7 @@ pub mod core;
 mod driver;
 mod handle;
 mod options;
+pub mod renumber;
 mod sessions;
 mod ssh_key;
 

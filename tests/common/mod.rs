@@ -371,8 +371,14 @@ impl Home {
         assert_eq!(names(&self.layout.state.join("vms")), known, "directories of VMs");
         for id in known {
             let files = names(&self.layout.state.join("vms").join(id));
-            let expected =
-                ["root.img", "root.cow", "console.log", "console.log.1", "monitor.log", "known_hosts"];
+            let expected = [
+                "root.img",
+                "root.cow",
+                "console.log",
+                "console.log.1",
+                "monitor.log",
+                "known_hosts",
+            ];
             let expected: BTreeSet<String> = expected.map(str::to_owned).into();
             assert!(files.is_subset(&expected), "files of a VM: {files:?}");
         }
