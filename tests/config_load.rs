@@ -146,6 +146,38 @@ fn an_unknown_variable_is_told_but_does_no_harm() {
     );
 }
 
+/// Else whoever uses it is told at each call that there is none of the name.
+#[test]
+fn every_variable_that_code_tests_and_scripts_read_is_known() {
+    fn texts(at: &Path, found: &mut Vec<(String, String)>) {
+        if at.is_dir() {
+            let entries = fs::read_dir(at).expect("a directory");
+            entries.for_each(|entry| texts(&entry.expect("an entry").path(), found));
+        } else if let Ok(text) = fs::read_to_string(at) {
+            found.push((at.display().to_string(), text));
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    for part in ["src", "tests", "scripts", "Makefile"] {
+        texts(&root.join(part), &mut found);
+    }
+    let known: Vec<&str> = KEYS.iter().map(|key| key.env).chain(ENV_ONLY.iter().copied()).collect();
+    let mut read = 0;
+    for (path, text) in &found {
+        for (at, _) in text.match_indices("BANGER_") {
+            let rest = &text[at..];
+            let end = rest.find(|c: char| !c.is_ascii_uppercase() && c != '_');
+            let name = &rest[..end.unwrap_or(rest.len())];
+            read += 1;
+            // The mistyped one of the test above, and prefixes of several.
+            let none = name == "BANGER_THEM" || name.ends_with('_');
+            assert!(none || known.contains(&name), "{path} has {name}");
+        }
+    }
+    assert!(read > known.len(), "{read} found");
+}
+
 #[test]
 fn the_old_repo_root_means_its_runtime_and_says_so() {
     let config = config("repo_root = \"/src/banger\"\n", &[]).expect("good");

@@ -237,9 +237,27 @@ pub const KEYS: &[Key] = &[
 pub(super) const REPO_ROOT: &str = "repo_root";
 
 /// Variables that are no settings but known: where the state lies, what is logged, and what the
-/// project's own tests pass on.
-pub const ENV_ONLY: &[&str] =
-    &["BANGER_STATE_DIR", "BANGER_LOG", "BANGER_SKIP_FILE", "BANGER_TEST_HELPER", "BANGER_FAULT"];
+/// project's own tests and scripts read.
+pub const ENV_ONLY: &[&str] = &[
+    "BANGER_STATE_DIR",
+    "BANGER_LOG",
+    "BANGER_FAULT",
+    "BANGER_HELPER_SOCKET",
+    "BANGER_BOOTSTRAP",
+    "BANGER_DEBIAN_MIB",
+    "BANGER_TINY_MIB",
+    "BANGER_SKIP_FILE",
+    "BANGER_TEST_FIRECRACKER",
+    "BANGER_TEST_FIRECRACKER_API",
+    "BANGER_TEST_FIXTURE",
+    "BANGER_TEST_HELPER",
+    "BANGER_TEST_JAILER",
+    "BANGER_IN_LAB",
+    "BANGER_LAB_APPEND",
+    "BANGER_LAB_CPUS",
+    "BANGER_LAB_DIR",
+    "BANGER_LAB_MEMORY",
+];
 
 /// A path that means the same wherever banger is started.
 pub(super) fn absolute(text: &str, home: Option<&Path>) -> Result<PathBuf, String> {
