@@ -34,6 +34,7 @@ pub fn run(ls: &Ls, client: &mut Client) -> Outcome {
         let list = serde_json::to_string_pretty(&json::List::of(&fleet, now))
             .map_err(|e| Failure::from(io::Error::from(e)))?;
         out::line(list)?;
+        tell_unheard(&fleet);
         return Ok(exit::OK);
     }
     let fleet = client.loaded()?;
@@ -52,7 +53,24 @@ pub fn run(ls: &Ls, client: &mut Client) -> Outcome {
             out::progress(&format!("{}: {why}", vm.spec.name));
         }
     }
+    tell_unheard(&fleet);
     Ok(exit::OK)
+}
+
+/// Says of which VMs more is not known, although they are up.
+fn tell_unheard(fleet: &Fleet) {
+    for vm in fleet.vms.iter().filter(|vm| unheard(vm)) {
+        let name = &vm.spec.name;
+        out::progress(&format!(
+            "{name}: its monitor does not answer, so its state may be another; look again, and if \
+             that does not help: `banger kill {name}`"
+        ));
+    }
+}
+
+/// Whether its monitor, which is there, has not said anything.
+fn unheard(vm: &VmView) -> bool {
+    vm.phase.is_up() && vm.vmm.is_none()
 }
 
 const COLUMNS: usize = 9;
@@ -142,8 +160,17 @@ mod tests {
     use super::*;
     use crate::{
         cli::testing::{fleet, vm},
-        domain::{ExitReason, ExitRecord, ImageView, NetworkKind, Phase, SshEndpoint},
+        domain::{ExitReason, ExitRecord, ImageView, NetworkKind, Phase, SshEndpoint, VmmKind},
     };
+
+    #[test]
+    fn a_vm_whose_monitor_is_silent_is_told_from_one_that_is_known() {
+        let off = vm("web");
+        assert!(!unheard(&off));
+        let silent = VmView { phase: Phase::Starting, vmm: None, ..off };
+        assert!(unheard(&silent));
+        assert!(!unheard(&VmView { vmm: Some(VmmKind::QemuKvm), ..silent }));
+    }
 
     #[test]
     fn a_table() {

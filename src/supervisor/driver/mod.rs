@@ -49,8 +49,12 @@ const COMMANDS: usize = 64;
 const NOTICES: usize = 256;
 /// How often the host's memory and disks are looked at.
 const LOOK_AROUND: Duration = Duration::from_secs(5);
-/// How long the first picture waits for its parts; they are there within milliseconds.
+/// How long the TUI's first picture waits for its parts, which are there within milliseconds;
+/// what is late is in the next one.
 const FIRST_PICTURE: Duration = Duration::from_millis(500);
+/// The same for a verb, which shows no other. On a host that starts many VMs at once monitors
+/// were seen to need more than half a second for an answer.
+const ONLY_PICTURE: Duration = Duration::from_secs(10);
 /// How long effects under way are waited for at the end.
 const LAST_EFFECTS: Duration = Duration::from_secs(20);
 
@@ -162,7 +166,11 @@ impl Driver {
         self.look_at_bundle();
         let mut look_around = interval(LOOK_AROUND);
         let mut deadline: Option<Instant> = None;
-        let first_picture = Instant::now() + FIRST_PICTURE;
+        let patience = match self.effects.options.origin {
+            Origin::Tui => FIRST_PICTURE,
+            Origin::Script | Origin::Restore => ONLY_PICTURE,
+        };
+        let first_picture = Instant::now() + patience;
         loop {
             if deadline.is_some() && self.under_way.is_empty() {
                 return;
@@ -294,3 +302,6 @@ fn now() -> UnixMs {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     UnixMs(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,89 @@
+use std::{io::Write, os::unix::net::UnixListener, path::Path};
+
+use super::*;
+use crate::{
+    domain::{
+        BootTimes, Layout, MonitorEvent, MonitorPhase, MonitorReply, MonitorStatus, NamesSettings,
+        NetworkKind, OverlayKind, Phase, VmDraft, VmmKind,
+    },
+    host::lock::FileLock,
+    session::wire::encode_control,
+    store::{VmRow, VmState},
+};
+
+fn options(dir: &Path) -> Options {
+    Options {
+        layout: Layout { state: dir.join("state"), run: dir.join("run") },
+        program: "/nowhere/banger".into(),
+        runtime_dir: Some(dir.to_owned()),
+        vmm: None,
+        overlay: Some(OverlayKind::SparseCopy),
+        network: Some(NetworkKind::User),
+        jailer: None,
+        names: NamesSettings::default(),
+        stop_timeout_ms: 1_000,
+        origin: Origin::Script,
+    }
+}
+
+#[test]
+fn a_verbs_picture_waits_for_a_monitor_that_is_slow_to_answer() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let options = options(dir.path());
+    let id = VmId::from_bytes([0, 0, 0, 1]);
+    let paths = options.layout.vm(&id);
+    for path in [&options.layout.state, &paths.run_dir().to_owned()] {
+        std::fs::create_dir_all(path).expect("made");
+    }
+    let draft = VmDraft {
+        name: "web".into(),
+        image: "tiny".into(),
+        vcpus: "1".into(),
+        memory: "128".into(),
+        ..VmDraft::default()
+    };
+    let spec = draft.validate().expect("valid");
+    let mut row = VmRow::new(id.clone(), spec, OverlayKind::SparseCopy, UnixMs(1));
+    row.state = VmState::Ready;
+    let store = Store::open(&options.layout.database()).expect("a store");
+    store.insert_vm(&row).expect("stored");
+    store.record_start(&id, UnixMs(2), VmmKind::QemuTcg, None).expect("stored");
+
+    let lock = FileLock::try_exclusive(paths.run_lock()).expect("a lock").expect("free");
+    let listener = UnixListener::bind(paths.monitor_socket()).expect("a socket");
+    let status = MonitorStatus {
+        vm: id,
+        pid: 1,
+        vmm_pid: Some(2),
+        vmm: VmmKind::QemuTcg,
+        phase: MonitorPhase::Ready,
+        since: UnixMs(3),
+        ssh: None,
+        boot: BootTimes::default(),
+        network: NetworkKind::User,
+        address: None,
+        dns_name: None,
+        fill: None,
+        problem: None,
+    };
+    let monitor = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("somebody asks");
+        // This is how slow it is: a picture that does not wait is there long before.
+        thread::sleep(2 * FIRST_PICTURE);
+        let mut out = Vec::new();
+        encode_control(&MonitorReply::Ok, &mut out).expect("encoded");
+        encode_control(&MonitorEvent::Status { status }, &mut out).expect("encoded");
+        stream.write_all(&out).expect("sent");
+        stream
+    });
+
+    let (handle, guard) = start(options).expect("a supervisor");
+    let mut fleet = handle.fleet.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let first = runtime.block_on(fleet.wait_for(|fleet| fleet.loaded)).expect("a picture").clone();
+    assert_eq!(first.vms[0].vmm, Some(VmmKind::QemuTcg), "{:?}", first.vms[0]);
+    assert_eq!(first.vms[0].phase, Phase::Running);
+    let stream = monitor.join().expect("a monitor");
+    drop((lock, stream));
+    guard.finish();
+}
