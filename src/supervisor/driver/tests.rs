@@ -78,7 +78,7 @@ fn a_verbs_picture_waits_for_a_monitor_that_is_slow_to_answer() {
     });
 
     let (handle, guard) = start(options).expect("a supervisor");
-    let mut fleet = handle.fleet.clone();
+    let mut fleet = handle.fleet;
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let first = runtime.block_on(fleet.wait_for(|fleet| fleet.loaded)).expect("a picture").clone();
     assert_eq!(first.vms[0].vmm, Some(VmmKind::QemuTcg), "{:?}", first.vms[0]);
