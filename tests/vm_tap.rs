@@ -131,3 +131,42 @@ fn addresses_that_something_else_uses_by_now_are_exchanged_for_others_on_request
         home.assert_nothing_runs();
     });
 }
+
+/// How many descriptors and threads a process has.
+fn belongings(pid: i32) -> [usize; 2] {
+    ["fd", "task"]
+        .map(|what| std::fs::read_dir(format!("/proc/{pid}/{what}")).map_or(0, Iterator::count))
+}
+
+#[test]
+fn reboots_and_rounds_cost_a_monitor_and_the_host_nothing() {
+    let test = "reboots_and_rounds_cost_a_monitor_and_the_host_nothing";
+    in_a_world(test, |home| {
+        let before = network();
+        home.ok(&["create", "web", "--image", "tiny", "--start", "--wait"]);
+        let monitor = home.only("monitor", &home.monitors());
+        let mut seen = Vec::new();
+        for _ in 0..2 {
+            let vmm = home.only("VMM", &home.vmms());
+            // The connection goes with the guest, or before.
+            home.run(&["ssh", "web", "reboot"]);
+            until("another VMM", || home.vmms().iter().any(|pid| *pid != vmm));
+            home.wait_state("web", "running");
+            // Those of whoever looked are closed a moment later.
+            let first = *seen.first().unwrap_or(&belongings(monitor));
+            until("as many descriptors and threads as before", || {
+                let now = belongings(monitor);
+                now[0] <= first[0] && now[1] <= first[1]
+            });
+            seen.push(belongings(monitor));
+        }
+        assert_eq!(home.only("monitor", &home.monitors()), monitor, "{seen:?}");
+        home.ok(&["kill", "web"]);
+        for _ in 0..5 {
+            home.ok(&["start", "web"]);
+            home.ok(&["kill", "web"]);
+        }
+        assert_eq!(network(), before);
+        home.assert_nothing_runs();
+    });
+}
