@@ -1,7 +1,7 @@
 //! Clearing up from the ledger: what a monitor does at its end, and whoever finds one dead.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -67,8 +67,8 @@ fn undo(ground: &Ground<'_>, vm: &VmId, entry: &LedgerEntry) -> io::Result<()> {
     };
     match entry.kind {
         LedgerKind::Process => end(&serde_json::from_value(entry.detail.clone())?),
-        LedgerKind::Socket | LedgerKind::File => gone_is_fine(fs::remove_file(path)),
-        LedgerKind::Directory => gone_is_fine(fs::remove_dir_all(path)),
+        LedgerKind::Socket | LedgerKind::File => Piece::Socket(path.to_owned()).remove(),
+        LedgerKind::Directory => Piece::Directory(path.to_owned()).remove(),
         // It goes with the VMM that holds it.
         LedgerKind::PortForward => Ok(()),
         LedgerKind::Tap => run(Op::TapGone { vm: vm.clone() }),
@@ -94,11 +94,4 @@ fn end(vmm: &VmmDetail) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-fn gone_is_fine(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
 }
