@@ -45,3 +45,5 @@ pub const STATE_DIR: &str = "/var/lib/banger-helper";
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(super) use tests::{as_user, is_root};

@@ -26,7 +26,7 @@ pub use forwarding::{forwarding, forwarding_gone, is_forwarding};
 pub use inventory::{Stranger, inventory, strangers};
 pub use rules::{rules, rules_gone};
 pub use subnet::{choose_subnet, collision};
-pub use tap::{tap, tap_access, tap_gone};
+pub use tap::{tap, tap_access, tap_attachable, tap_gone};
 pub use uplink::uplink_mtu;
 
 /// Bytes of a packet that a link can be told: the least that IPv6 works with (RFC 8200), and the

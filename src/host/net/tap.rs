@@ -113,22 +113,36 @@ pub fn tap_gone(tag: &Tag, vm: &VmId) -> Result<(), Problem> {
 /// # Errors
 /// Why it cannot: a clause for the user.
 pub fn tap_access() -> Result<(), String> {
-    match OpenOptions::new().read(true).write(true).open(TUN) {
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(format!("there is no {TUN} (is the module tun loaded?)"));
-        }
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            return Err(format!("{TUN} may not be opened"));
-        }
-        Err(error) => return Err(format!("{TUN} cannot be opened ({error})")),
-    }
+    tun_access(Path::new(TUN))?;
     let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
     if may_configure(&status) {
         Ok(())
     } else {
         Err("making interfaces needs root (CAP_NET_ADMIN)".to_owned())
     }
+}
+
+/// Whether this process can attach to a TAP of its user's that somebody else made, such as the
+/// root helper. That takes no capability, but it does take the device: udev's rules make it 0666
+/// (`50-udev-default.rules`), the kernel alone 0600.
+///
+/// # Errors
+/// Why it cannot: a clause for the user, with what to do about it.
+pub fn tap_attachable() -> Result<(), String> {
+    tun_access(Path::new(TUN))
+}
+
+/// Whether the device at `tun` can be opened as a VMM does.
+fn tun_access(tun: &Path) -> Result<(), String> {
+    let Err(error) = OpenOptions::new().read(true).write(true).open(tun) else { return Ok(()) };
+    let tun = tun.display();
+    Err(match error.kind() {
+        io::ErrorKind::NotFound => format!("there is no {tun} (the kernel's module is tun)"),
+        io::ErrorKind::PermissionDenied => {
+            format!("{tun} may not be opened by this user (`sudo chmod 0666 {tun}` allows it)")
+        }
+        _ => format!("{tun} cannot be opened ({error})"),
+    })
 }
 
 /// Whether `CapEff` of proc_pid_status(5) has `CAP_NET_ADMIN`, which is 12 (capabilities(7)).
@@ -231,6 +245,24 @@ pub(super) fn attach_for_test(name: &str) -> File {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::helper::{as_user, is_root};
+
+    #[test]
+    fn a_device_that_may_not_be_opened_is_told_with_the_remedy() {
+        let missing = tun_access(Path::new("/nonexistent/tun")).expect_err("is not there");
+        assert_eq!(missing, "there is no /nonexistent/tun (the kernel's module is tun)");
+
+        // Root's alone, as where there is no udev.
+        let tun = tempfile::NamedTempFile::new().expect("a file, with mode 0600");
+        let attempt = || tun_access(tun.path());
+        assert_eq!(attempt(), Ok(()), "whose it is may");
+        if !is_root("a_device_that_may_not_be_opened_is_told_with_the_remedy") {
+            return;
+        }
+        let denied = as_user(1000, attempt).expect_err("nobody else may");
+        assert!(denied.contains("may not be opened by this user"), "{denied}");
+        assert!(denied.contains(&format!("sudo chmod 0666 {}", tun.path().display())), "{denied}");
+    }
 
     #[test]
     fn the_capability_is_read() {

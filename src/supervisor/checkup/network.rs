@@ -1,7 +1,5 @@
 //! What the network takes: TAPs, forwarding, addresses nobody else has, firewalls that let through.
 
-use std::fs::OpenOptions;
-
 use nix::unistd::geteuid;
 
 use crate::{
@@ -42,15 +40,15 @@ pub(super) fn tap() -> CheckView {
             Err(why) => CheckView::warning(ID, "TAPs cannot be made", why, "sudo modprobe tun"),
         };
     }
-    match OpenOptions::new().read(true).write(true).open(TUN) {
-        Ok(_) => CheckView::ok(ID, format!("{TUN} can be opened"), "the root helper makes TAPs"),
-        Err(error) if helper::available().is_err() => {
-            CheckView::ok(ID, format!("{TUN} cannot be opened: {error}"), "no TAPs are used here")
+    match net::tap_attachable() {
+        Ok(()) => CheckView::ok(ID, format!("{TUN} can be opened"), "the root helper makes TAPs"),
+        Err(why) if helper::available().is_err() => {
+            CheckView::ok(ID, "TAPs cannot be used", format!("{why}; nothing here uses them"))
         }
-        Err(error) => CheckView::warning(
+        Err(why) => CheckView::warning(
             ID,
-            format!("{TUN} cannot be opened: {error}"),
-            "the root helper makes TAPs, and the VMM opens them as you",
+            "TAPs cannot be used",
+            format!("{why}; the root helper makes TAPs, but the VMM opens them as you"),
             format!("sudo modprobe tun; sudo chmod 0666 {TUN}"),
         ),
     }

@@ -59,12 +59,14 @@ pub fn choice(options: &Options, wishes: Wishes) -> Result<Choice, Problem> {
     choose(&Findings { kvm, firecracker, tap: taps() }, vmm, wishes.network.or(options.network))
 }
 
-/// Whether TAPs can be made: by us, or by the root helper.
+/// Whether VMs can have TAPs: made by us, or by the root helper. The VMM is ours even then and
+/// attaches with our rights.
 fn taps() -> Result<(), String> {
     if geteuid().is_root() {
         return net::tap_access();
     }
-    helper::available().map_err(|problem| problem.why)
+    helper::available().map_err(|problem| problem.why)?;
+    net::tap_attachable()
 }
 
 /// How new disks share their image's data, and why.
