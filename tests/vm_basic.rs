@@ -29,6 +29,11 @@ fn a_command_runs_in_a_vm_and_its_output_and_exit_code_come_back() {
     assert_eq!(home.ok(&["ssh", "web", "ls /root"]), "kept\n", "the disk is the same");
 
     home.ok(&["stop", "web"]);
+    let ran = home.ok(&["ran"]);
+    let launches: Vec<&str> = ran.lines().filter(|line| line.contains("-accel")).collect();
+    assert_eq!(launches.len(), 2, "{ran}");
+    assert!(launches[0].contains("qemu-system-") && launches[0].contains(" -append '"), "{ran}");
+    assert!(ran.contains("system_powerdown") && ran.contains("UNIX-CONNECT:"), "{ran}");
     let vm = home.vm("web");
     assert_eq!(vm["state"], "stopped", "{vm}");
     assert_eq!(vm["last_exit"]["kind"], "stopped", "{vm}");

@@ -61,7 +61,7 @@ pub fn run(ran: &Ran) -> Outcome {
         return Ok(exit::OK);
     }
     if calls.is_empty() {
-        out::progress("nothing was done to this host yet that needs privileges");
+        out::progress("nothing was done on this host yet");
     }
     for call in &calls {
         out::line(show(call, &vms))?;

@@ -23,6 +23,13 @@ use crate::{
 /// milliseconds, and on a loaded host with hundreds of VMs they queue.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Keeps a call for "What I ran". Without, all is as good otherwise.
+pub fn write_down(store: &Store, call: &HostCall) {
+    if let Err(error) = store.push_calls(std::slice::from_ref(call)) {
+        tracing::warn!(%error, "what was done is not written down");
+    }
+}
+
 /// The host as one database's banger may change it.
 #[derive(Clone)]
 pub struct Ground<'a> {
@@ -77,9 +84,7 @@ impl<'a> Ground<'a> {
             took_us: u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX),
             error: result.as_ref().err().map(|problem| problem.why.clone()),
         };
-        if let Err(error) = self.store.push_calls(std::slice::from_ref(&call)) {
-            tracing::warn!(%error, "what was done is not written down");
-        }
+        write_down(self.store, &call);
         fault::point(&call.command);
         result
     }

@@ -8,7 +8,11 @@ use tokio::{
     time::timeout,
 };
 
-use super::{clock::Clock, order::Order};
+use super::{
+    clock::Clock,
+    noted::{Noted, Record},
+    order::Order,
+};
 use crate::{
     domain::{
         BootMark, BootTimes, ExitReason, Method, MonitorPhase, MonitorStatus, Problem, SshEndpoint,
@@ -75,11 +79,13 @@ pub struct Life<'a> {
     pub orders: mpsc::Receiver<Order>,
     /// What everyone may know.
     pub status: &'a watch::Sender<MonitorStatus>,
+    /// Keeps what the VMM was asked.
+    pub record: &'a Record<'a>,
     /// The time.
     pub clock: Clock,
 }
 
-impl Life<'_> {
+impl<'a> Life<'a> {
     /// Runs the VM until it is off for good, and says why it is.
     pub async fn run(&mut self, stage: &mut dyn Stage) -> ExitReason {
         let reason = self.until_off(stage).await;
@@ -95,14 +101,14 @@ impl Life<'_> {
                 Ok(machine) => machine,
                 Err(why) => return ExitReason::StartFailed { why },
             };
-            if let Some(reason) = self.attend(machine.as_mut()).await {
+            if let Some(reason) = self.attend(&mut machine).await {
                 return reason;
             }
             tracing::info!("the guest asked for a reboot");
         }
     }
 
-    async fn launch(&mut self, stage: &mut dyn Stage) -> Result<Box<dyn Machine>, String> {
+    async fn launch(&mut self, stage: &mut dyn Stage) -> Result<Noted<'a>, String> {
         let mut tries = 0;
         loop {
             let set = stage.set().map_err(|problem| one_line(&problem))?;
@@ -114,7 +120,8 @@ impl Life<'_> {
             });
             self.enter(MonitorPhase::Preparing);
             let console = self.console.try_clone().map_err(|e| format!("the console: {e}"))?;
-            match self.backend.launch(&set.machine, console).await {
+            let launch = Noted::launch(self.backend, set.machine, console, self.clock, self.record);
+            match launch.await {
                 Ok(machine) => {
                     stage.launched(machine.pid());
                     self.status.send_modify(|s| s.vmm_pid = Some(machine.pid()));

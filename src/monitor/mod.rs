@@ -23,6 +23,7 @@ mod log;
 mod machine;
 mod naming;
 mod network;
+mod noted;
 mod order;
 mod overlay;
 mod plan;

@@ -24,7 +24,7 @@ use super::{
     clear::clear,
     clock::Clock,
     console::{Console, LOG_LIMIT, pump},
-    ground::Ground,
+    ground::{Ground, write_down},
     log::BoundedLog,
     machine::{Life, enter},
     order::Order,
@@ -292,12 +292,14 @@ impl Prepared {
         tokio::spawn(host_goes_down(orders_in.clone(), args.stop_timeout_ms));
         tokio::spawn(room::watch(self.room(&args.layout, paths), orders_in, status.clone()));
 
+        let record = |call| write_down(&self.store, &call);
         let mut life = Life {
             backend: self.runner.backend.as_ref(),
             console: slave,
             markers,
             orders,
             status: &status,
+            record: &record,
             clock,
         };
         let mut stage = HostStage {

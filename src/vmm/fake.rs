@@ -17,7 +17,9 @@ use tokio::{
     sync::watch,
 };
 
-use super::{Backend, BoxFuture, Machine, MachineEvent, MachineExit, MachineSpec, Piece, VmmError};
+use super::{
+    Backend, BoxFuture, Machine, MachineEvent, MachineExit, MachineSpec, Piece, Told, VmmError,
+};
 use crate::domain::VmmKind;
 
 /// A process id that no process has: the kernel's ids end at 4 Mi (proc(5), `pid_max`).
@@ -109,6 +111,14 @@ impl Backend for FakeBackend {
 
     fn pieces(&self, _: &MachineSpec) -> Vec<Piece> {
         self.script.pieces.clone()
+    }
+
+    fn commands(&self, spec: &MachineSpec) -> Vec<String> {
+        vec![format!("fake {}", spec.vm)]
+    }
+
+    fn told(&self, _: &MachineSpec, _: u32, order: Told) -> Option<String> {
+        Some(format!("fake {order:?}"))
     }
 
     fn launch<'a>(

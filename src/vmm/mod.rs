@@ -13,6 +13,7 @@ mod piece;
 mod process;
 pub mod qemu;
 pub mod qmp;
+mod shell;
 
 use std::{future::Future, os::fd::OwnedFd, path::PathBuf, pin::Pin};
 
@@ -46,6 +47,14 @@ pub trait Backend: Send + Sync {
         Vec::new()
     }
 
+    /// What a user would type for a launch of this machine, in order: the program, and what is
+    /// asked of it until the guest runs. For the eye; what cannot be launched may be told in part.
+    fn commands(&self, spec: &MachineSpec) -> Vec<String>;
+
+    /// What a user would type to tell this machine, which runs as process `pid`, so; nothing if
+    /// this VMM knows no such thing.
+    fn told(&self, spec: &MachineSpec, pid: u32, order: Told) -> Option<String>;
+
     /// Starts the program, configures the machine and lets it run. `console` becomes the
     /// guest's serial port (both directions); the caller keeps the other end.
     ///
@@ -55,6 +64,34 @@ pub trait Backend: Send + Sync {
         spec: &'a MachineSpec,
         console: OwnedFd,
     ) -> BoxFuture<'a, Result<Box<dyn Machine>, VmmError>>;
+}
+
+/// What a machine can be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// [`Machine::power_button`].
+    PowerButton,
+    /// [`Machine::pause`].
+    Pause,
+    /// [`Machine::resume`].
+    Resume,
+    /// [`Machine::quit`].
+    Quit,
+    /// [`Machine::signal`] with SIGTERM.
+    Terminate,
+    /// [`Machine::signal`] with SIGKILL.
+    Kill,
+}
+
+impl Told {
+    /// A signal as a user sends it.
+    fn signal(self, pid: u32) -> Option<String> {
+        match self {
+            Self::Terminate => Some(format!("kill -TERM {pid}")),
+            Self::Kill => Some(format!("kill -KILL {pid}")),
+            Self::PowerButton | Self::Pause | Self::Resume | Self::Quit => None,
+        }
+    }
 }
 
 /// One running VMM process.

@@ -1,8 +1,10 @@
 //! Lives of a machine that is not there.
 
+use std::sync::{Arc, Mutex};
+
 use super::*;
 use crate::{
-    domain::{NetworkKind, UnixMs, VmId, VmmKind},
+    domain::{HostCall, NetworkKind, UnixMs, VmId, VmmKind},
     host::pty,
     vmm::fake::{FakeBackend, Script},
 };
@@ -36,6 +38,7 @@ struct Outside {
     orders: mpsc::Sender<Order>,
     status: watch::Receiver<MonitorStatus>,
     markers: mpsc::Sender<Marker>,
+    ran: Arc<Mutex<Vec<HostCall>>>,
     /// The host's end of the console: without it the guest's prints fail.
     _console: OwnedFd,
 }
@@ -70,8 +73,17 @@ async fn live<T>(
         fill: None,
         problem: None,
     });
-    let mut outside = Outside { orders: order, status: watched, markers: marked, _console: master };
-    let mut life = Life { backend, console, markers, orders, status: &status, clock };
+    let ran = Arc::new(Mutex::new(Vec::new()));
+    let record = |call| ran.lock().expect("not poisoned").push(call);
+    let mut outside = Outside {
+        orders: order,
+        status: watched,
+        markers: marked,
+        ran: Arc::clone(&ran),
+        _console: master,
+    };
+    let mut life =
+        Life { backend, console, markers, orders, status: &status, record: &record, clock };
     let mut ports = Ports(1000);
     tokio::join!(life.run(&mut ports), test(&mut outside))
 }
@@ -101,6 +113,35 @@ async fn a_boot_is_marked_and_a_polite_stop_is_credited_to_the_power_button() {
     .await;
     assert_eq!(reason, ExitReason::Stopped { by: Method::PowerButton });
     assert_eq!(marks, [BootMark::Vmm, BootMark::Init, BootMark::SwitchRoot, BootMark::Ssh]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_vmm_is_asked_is_written_down_with_how_it_went() {
+    let backend = FakeBackend::new(script());
+    backend.fail_launch(VmmError::PortTaken(1001));
+    let (_, ran) = live(&backend, async |outside| {
+        boot(outside).await;
+        for still in [true, false] {
+            crate::monitor::order::stand_still(&outside.orders, still, None).await.expect("done");
+        }
+        outside.orders.send(Order::Stop(StopLadder::polite(1000))).await.expect("taken");
+        Arc::clone(&outside.ran)
+    })
+    .await;
+    let ran = ran.lock().expect("not poisoned");
+    assert!(ran.iter().all(|call| call.vm == Some(VmId::from_bytes([0; 4]))), "{ran:?}");
+    let told: Vec<_> =
+        ran.iter().map(|call| (call.command.as_str(), call.error.as_deref())).collect();
+    assert_eq!(
+        told,
+        [
+            ("fake 00000000", Some("port 1001 of 127.0.0.1 is taken")),
+            ("fake 00000000", None),
+            ("fake Pause", None),
+            ("fake Resume", None),
+            ("fake PowerButton", None),
+        ]
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -126,8 +126,7 @@ impl Jailer {
         let uid = uid(&spec.vm);
         // The jailer does the same to find the name of the directory.
         let exec = fs::canonicalize(firecracker).map_err(|e| failed(firecracker, &e))?;
-        let name = exec.file_name().ok_or_else(|| refused("it is not a file".to_owned()))?;
-        let inside = self.base.join(name).join(instance(spec)).join("root");
+        let inside = self.inside(&exec, spec);
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -138,39 +137,50 @@ impl Jailer {
         own_directories(&inside, run, uid).map_err(|e| failed(&inside.join(run), &e))?;
         provide(&spec.kernel, &inside.join("vmlinux")).map_err(|e| failed(&spec.kernel, &e))?;
         provide(&spec.initrd, &inside.join("initrd")).map_err(|e| failed(&spec.initrd, &e))?;
-        let mut disks = Vec::new();
-        for (n, disk) in spec.disks.iter().enumerate() {
-            let place = format!("disk{n}");
-            node(disk, &inside.join(&place), uid)?;
-            disks.push(Path::new("/").join(place));
+        let (command, socket, places) = self.plan(&exec, spec);
+        let within = |path: &Path| inside.join(path.strip_prefix("/").unwrap_or(path));
+        for (disk, place) in spec.disks.iter().zip(&places.disks) {
+            node(disk, &within(place), uid)?;
         }
         if let Some(root) = &self.cgroups {
             make_cgroup(root, &spec.vm).map_err(|e| failed(root, &e))?;
         }
 
         let beside = Beside::new(&spec.socket);
-        let within = |path: &Path| inside.join(path.strip_prefix("/").unwrap_or(path));
         Ok(Room {
-            command: self.command(&exec, spec, uid),
+            command,
             program: self.program.display().to_string(),
-            socket: within(&spec.socket),
+            socket,
             log: within(&beside.log),
             metrics: within(&beside.metrics),
-            places: Places {
-                kernel: "/vmlinux".into(),
-                initrd: "/initrd".into(),
-                disks,
-                metrics: beside.metrics,
-                vsock: beside.vsock,
-            },
+            places,
             owner: Some(uid),
             pieces: self.pieces(&spec.vm),
         })
     }
 
-    fn command(&self, exec: &Path, spec: &MachineSpec, uid: u32) -> Command {
+    /// The host's path of what Firecracker sees as `/`. `exec` is a file's path, without links.
+    fn inside(&self, exec: &Path, spec: &MachineSpec) -> PathBuf {
+        self.base.join(exec.file_name().unwrap_or_default()).join(instance(spec)).join("root")
+    }
+
+    /// How a machine is started, where on the host its API will be, and what it sees.
+    pub(super) fn plan(&self, exec: &Path, spec: &MachineSpec) -> (Command, PathBuf, Places) {
+        let socket = spec.socket.strip_prefix("/").unwrap_or(&spec.socket);
+        let Beside { vsock, metrics, .. } = Beside::new(&spec.socket);
+        let places = Places {
+            kernel: "/vmlinux".into(),
+            initrd: "/initrd".into(),
+            disks: (0..spec.disks.len()).map(|n| format!("/disk{n}").into()).collect(),
+            metrics,
+            vsock,
+        };
+        (self.command(exec, spec), self.inside(exec, spec).join(socket), places)
+    }
+
+    fn command(&self, exec: &Path, spec: &MachineSpec) -> Command {
         let mut command = Command::new(&self.program);
-        let uid = uid.to_string();
+        let uid = uid(&spec.vm).to_string();
         command.args(["--id", &instance(spec), "--uid", &uid, "--gid", &uid]);
         command.arg("--exec-file").arg(exec).arg("--chroot-base-dir").arg(&self.base);
         match &self.cgroups {

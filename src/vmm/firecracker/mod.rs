@@ -22,13 +22,13 @@ mod steps;
 mod version;
 
 use std::{
-    io,
+    fs, io,
     os::{
         fd::OwnedFd,
         unix::{ffi::OsStrExt, fs::chown},
     },
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -36,15 +36,12 @@ use nix::{net::if_::if_nametoindex, sys::signal::Signal};
 use tokio::{task::spawn_blocking, time::timeout};
 
 use self::{
-    api::Client,
-    body::{Action, FirecrackerVersion},
-    jailer::Jailer,
-    pipes::Pipe,
-    room::Room,
-    running::Running,
+    api::Client, body::FirecrackerVersion, jailer::Jailer, pipes::Pipe, room::Room,
+    running::Running, steps::Places,
 };
 use super::{
-    Backend, BoxFuture, Machine, MachineSpec, Nic, Piece, Prepare, VmmError, process::Process,
+    Backend, BoxFuture, Machine, MachineSpec, Nic, Piece, Prepare, Told, VmmError,
+    process::Process, shell,
 };
 use crate::domain::{SOCKET_PATH_MAX, VmmKind};
 
@@ -109,6 +106,19 @@ impl Firecracker {
         started.map_err(hint::explain)
     }
 
+    /// How it is started, where its API will be, and what it sees: as the room has it, which this
+    /// does not make.
+    fn plan(&self, spec: &MachineSpec) -> (Command, PathBuf, Places) {
+        match &self.jailer {
+            Some(jailer) => {
+                // One that is not there is told by the launch.
+                let exec = fs::canonicalize(&self.program);
+                jailer.plan(&exec.unwrap_or_else(|_| self.program.clone()), spec)
+            }
+            None => (room::command(&self.program, spec), spec.socket.clone(), room::places(spec)),
+        }
+    }
+
     async fn room(&self, spec: &MachineSpec) -> Result<Room, VmmError> {
         let program = self.program.clone();
         let Some(jailer) = self.jailer.clone() else {
@@ -131,7 +141,8 @@ impl Firecracker {
     ) -> Result<Box<dyn Machine>, VmmError> {
         let Room { mut command, program, socket, log, metrics, places, owner, .. } = room;
         let spawn = |source| VmmError::Spawn { program: program.clone(), source };
-        let steps = steps::steps(spec, &places)?;
+        let mut steps = steps::steps(spec, &places)?;
+        steps.push(steps::start()?);
         let mut log = pipe(&log, owner, Pipe::log).map_err(spawn)?;
         let metrics = pipe(&metrics, owner, Pipe::metrics).map_err(spawn)?;
         command
@@ -196,6 +207,23 @@ impl Backend for Firecracker {
         }
     }
 
+    fn commands(&self, spec: &MachineSpec) -> Vec<String> {
+        let (command, socket, places) = self.plan(spec);
+        let mut commands = vec![shell::line(&command)];
+        if let Ok(steps) = steps::steps(spec, &places) {
+            let put = |step: &steps::Step| {
+                shell::curl(&socket, "PUT", &step.path, &step.body.to_string())
+            };
+            commands.extend(steps.iter().chain(&steps::start().ok()).map(put));
+        }
+        commands
+    }
+
+    fn told(&self, spec: &MachineSpec, pid: u32, order: Told) -> Option<String> {
+        let Some((method, path, body)) = running::request(order) else { return order.signal(pid) };
+        Some(shell::curl(&self.plan(spec).1, method, path, &body.to_string()))
+    }
+
     fn launch<'a>(
         &'a self,
         spec: &'a MachineSpec,
@@ -245,7 +273,8 @@ async fn configure(socket: &Path, steps: &[steps::Step]) -> Result<Client, VmmEr
     for step in steps {
         client.put(&step.path, &step.body).await.map_err(|failure| failure.of(&step.what))?;
     }
-    let start = Action { action_type: "InstanceStart" };
-    client.put("/actions", &start).await.map_err(|failure| failure.of("the start"))?;
     Ok(client)
 }
+
+#[cfg(test)]
+mod tests;

@@ -60,28 +60,39 @@ pub(super) fn arguments(command: &mut Command, spec: &MachineSpec) {
     command.args(["--level", "Info", "--show-level"]);
 }
 
+/// Starts it without a jail.
+pub(super) fn command(program: &Path, spec: &MachineSpec) -> Command {
+    let mut command = Command::new(program);
+    command.args(["--id", &instance(spec)]);
+    arguments(&mut command, spec);
+    command
+}
+
+/// Without a jail everything is where it is.
+pub(super) fn places(spec: &MachineSpec) -> Places {
+    let Beside { vsock, metrics, .. } = Beside::new(&spec.socket);
+    Places {
+        kernel: spec.kernel.clone(),
+        initrd: spec.initrd.clone(),
+        disks: spec.disks.iter().map(|disk| disk.path.clone()).collect(),
+        metrics,
+        vsock,
+    }
+}
+
 impl Room {
     /// Without a jail: everything is where it is.
     pub(super) fn open(program: &Path, spec: &MachineSpec) -> io::Result<Self> {
         let beside = Beside::new(&spec.socket);
         remove_file(&spec.socket)?;
         remove_file(&beside.vsock)?;
-        let mut command = Command::new(program);
-        command.args(["--id", &instance(spec)]);
-        arguments(&mut command, spec);
         Ok(Self {
-            command,
+            command: command(program, spec),
             program: program.display().to_string(),
             socket: spec.socket.clone(),
-            log: beside.log.clone(),
-            metrics: beside.metrics.clone(),
-            places: Places {
-                kernel: spec.kernel.clone(),
-                initrd: spec.initrd.clone(),
-                disks: spec.disks.iter().map(|disk| disk.path.clone()).collect(),
-                metrics: beside.metrics,
-                vsock: beside.vsock,
-            },
+            log: beside.log,
+            metrics: beside.metrics,
+            places: places(spec),
             owner: None,
             pieces: pieces(spec),
         })

@@ -3,6 +3,7 @@
 use std::{future::pending, path::PathBuf};
 
 use nix::sys::signal::Signal;
+use serde_json::{Value, json};
 
 use super::{
     api::Client,
@@ -11,7 +12,7 @@ use super::{
     pipes::{Pipe, failures},
     room::remove_file,
 };
-use crate::vmm::{BoxFuture, GuestMemory, Machine, MachineEvent, VmmError, process::Process};
+use crate::vmm::{BoxFuture, GuestMemory, Machine, MachineEvent, Told, VmmError, process::Process};
 
 /// One Firecracker process. Dropping it kills it.
 pub(super) struct Running {
@@ -37,9 +38,28 @@ impl Running {
         Self { process, client, log, metrics, asked: false, exited: false, _files: files }
     }
 
-    async fn set_state(&mut self, state: &'static str) -> Result<(), VmmError> {
-        let told = self.client.patch("/vm", &VmState { state }).await;
-        told.map_err(|failure| failure.of(state))
+    async fn tell(&mut self, order: Told, what: &str) -> Result<(), VmmError> {
+        let Some((method, path, body)) = request(order) else { return Err(VmmError::Unsupported) };
+        let told = match method {
+            "PUT" => self.client.put(path, &body).await,
+            _ => self.client.patch(path, &body).await,
+        };
+        told.map_err(|failure| failure.of(what))
+    }
+}
+
+/// An order as a request: its method, path and body. Nothing if there is no such request.
+pub(super) fn request(order: Told) -> Option<(&'static str, &'static str, Value)> {
+    let state = |state| ("PATCH", "/vm", json!(VmState { state }));
+    match order {
+        // Only an x86 machine has the keyboard that it is typed on.
+        Told::PowerButton if cfg!(target_arch = "x86_64") => {
+            Some(("PUT", "/actions", json!(Action { action_type: "SendCtrlAltDel" })))
+        }
+        Told::Pause => Some(state("Paused")),
+        Told::Resume => Some(state("Resumed")),
+        // Its API has no end.
+        Told::PowerButton | Told::Quit | Told::Terminate | Told::Kill => None,
     }
 }
 
@@ -64,23 +84,15 @@ impl Machine for Running {
     }
 
     fn power_button(&mut self) -> BoxFuture<'_, Result<(), VmmError>> {
-        Box::pin(async {
-            // Only an x86 machine has the keyboard that it is typed on.
-            if !cfg!(target_arch = "x86_64") {
-                return Err(VmmError::Unsupported);
-            }
-            let action = Action { action_type: "SendCtrlAltDel" };
-            let told = self.client.put("/actions", &action).await;
-            told.map_err(|failure| failure.of("Ctrl-Alt-Del"))
-        })
+        Box::pin(self.tell(Told::PowerButton, "Ctrl-Alt-Del"))
     }
 
     fn pause(&mut self) -> BoxFuture<'_, Result<(), VmmError>> {
-        Box::pin(self.set_state("Paused"))
+        Box::pin(self.tell(Told::Pause, "Paused"))
     }
 
     fn resume(&mut self) -> BoxFuture<'_, Result<(), VmmError>> {
-        Box::pin(self.set_state("Resumed"))
+        Box::pin(self.tell(Told::Resume, "Resumed"))
     }
 
     fn memory(&mut self) -> BoxFuture<'_, Result<GuestMemory, VmmError>> {
@@ -97,8 +109,7 @@ impl Machine for Running {
     }
 
     fn quit(&mut self) -> BoxFuture<'_, Result<(), VmmError>> {
-        // Its API has nothing of the kind.
-        Box::pin(async { Err(VmmError::Unsupported) })
+        Box::pin(self.tell(Told::Quit, "the end"))
     }
 
     fn signal(&mut self, kill: bool) -> Result<(), VmmError> {

@@ -98,15 +98,24 @@ pub(super) fn steps(spec: &MachineSpec, places: &Places) -> Result<Vec<Step>, Vm
     Ok(steps)
 }
 
+/// What comes after all of them: the machine runs.
+pub(super) fn start() -> Result<Step, VmmError> {
+    step("/actions", &body::Action { action_type: "InstanceStart" }, "the start".to_owned())
+}
+
 fn push(
     steps: &mut Vec<Step>,
     path: &str,
     body: &impl Serialize,
     what: String,
 ) -> Result<(), VmmError> {
-    let body = serde_json::to_value(body).map_err(|e| VmmError::Control(e.to_string()))?;
-    steps.push(Step { path: path.to_owned(), body, what });
+    steps.push(step(path, body, what)?);
     Ok(())
+}
+
+fn step(path: &str, body: &impl Serialize, what: String) -> Result<Step, VmmError> {
+    let body = serde_json::to_value(body).map_err(|e| VmmError::Control(e.to_string()))?;
+    Ok(Step { path: path.to_owned(), body, what })
 }
 
 /// JSON has text only.

@@ -19,9 +19,10 @@ use tokio::{
 };
 
 use super::{
-    Backend, BoxFuture, Machine, MachineEvent, MachineSpec, Prepare, VmmError,
+    Backend, BoxFuture, Machine, MachineEvent, MachineSpec, Prepare, Told, VmmError,
     process::Process,
     qmp::{self, Client},
+    shell,
 };
 use crate::domain::{SOCKET_PATH_MAX, VmmKind};
 
@@ -75,6 +76,12 @@ impl Qemu {
         self.program.display().to_string()
     }
 
+    fn command(&self, spec: &MachineSpec) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(cmdline::arguments(self.accel, spec));
+        command
+    }
+
     async fn start(
         &self,
         spec: &MachineSpec,
@@ -85,9 +92,8 @@ impl Qemu {
         }
         let spawn = |source| VmmError::Spawn { program: self.name(), source };
         remove_socket(&spec.socket).map_err(spawn)?;
-        let mut command = Command::new(&self.program);
+        let mut command = self.command(spec);
         command
-            .args(cmdline::arguments(self.accel, spec))
             .stdin(Stdio::from(console.try_clone().map_err(spawn)?))
             .stdout(Stdio::from(console));
         // Removes the socket if anything goes wrong from here on.
@@ -130,6 +136,19 @@ impl Backend for Qemu {
         cmdline::kernel(self.accel, self.tsc_khz)
     }
 
+    fn commands(&self, spec: &MachineSpec) -> Vec<String> {
+        vec![shell::line(&self.command(spec))]
+    }
+
+    fn told(&self, spec: &MachineSpec, pid: u32, order: Told) -> Option<String> {
+        let Some(command) = qmp_command(order) else { return order.signal(pid) };
+        // A monitor of QEMU's wants to be greeted first (docs/interop/qmp-spec).
+        let ask =
+            format!("printf '{{\"execute\":\"qmp_capabilities\"}}{{\"execute\":\"{command}\"}}'");
+        let socket = shell::quoted(spec.socket.as_os_str());
+        Some(format!("{ask} | socat -t1 - UNIX-CONNECT:{socket}"))
+    }
+
     fn launch<'a>(
         &'a self,
         spec: &'a MachineSpec,
@@ -152,6 +171,24 @@ struct Running {
     _socket: Socket,
 }
 
+impl Running {
+    async fn tell(&mut self, order: Told) -> Result<(), VmmError> {
+        let command = qmp_command(order).ok_or(VmmError::Unsupported)?;
+        self.client.execute(command).await.map(drop)
+    }
+}
+
+/// QMP's word for it, if it is not a signal.
+const fn qmp_command(order: Told) -> Option<&'static str> {
+    match order {
+        Told::PowerButton => Some("system_powerdown"),
+        Told::Pause => Some("stop"),
+        Told::Resume => Some("cont"),
+        Told::Quit => Some("quit"),
+        Told::Terminate | Told::Kill => None,
+    }
+}
+
 impl Machine for Running {
     fn pid(&self) -> u32 {
         self.process.pid()
@@ -172,20 +209,20 @@ impl Machine for Running {
     }
 
     fn power_button(&mut self) -> BoxFuture<'_, Result<(), VmmError>> {
-        Box::pin(async { self.client.execute("system_powerdown").await.map(|_| ()) })
+        Box::pin(async { self.tell(Told::PowerButton).await })
     }
 
     fn pause(&mut self) -> BoxFuture<'_, Result<(), VmmError>> {
-        Box::pin(async { self.client.execute("stop").await.map(|_| ()) })
+        Box::pin(async { self.tell(Told::Pause).await })
     }
 
     fn resume(&mut self) -> BoxFuture<'_, Result<(), VmmError>> {
-        Box::pin(async { self.client.execute("cont").await.map(|_| ()) })
+        Box::pin(async { self.tell(Told::Resume).await })
     }
 
     fn quit(&mut self) -> BoxFuture<'_, Result<(), VmmError>> {
         self.asked = true;
-        Box::pin(async { self.client.execute("quit").await.map(|_| ()) })
+        Box::pin(async { self.tell(Told::Quit).await })
     }
 
     fn signal(&mut self, kill: bool) -> Result<(), VmmError> {
@@ -239,4 +276,36 @@ async fn connect(
         sleep(CONNECT_RETRY).await;
     };
     tokio::time::timeout_at(deadline, Client::start(stream, on_event)).await.map_err(|_| late())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::VmId;
+
+    #[test]
+    fn what_is_asked_of_it_can_be_typed() {
+        let spec = MachineSpec {
+            vm: VmId::from_bytes([0; 4]),
+            vcpus: 1,
+            memory_mib: 64,
+            kernel: "/rt/vmlinux".into(),
+            initrd: "/rt/initrd".into(),
+            cmdline: "console=ttyS0 quiet".to_owned(),
+            disks: Vec::new(),
+            nics: Vec::new(),
+            socket: "/run/my vms/vmm.sock".into(),
+        };
+        let qemu = Qemu::new("/usr/bin/qemu-system-x86_64", Accel::Kvm, None);
+        let [line] = &qemu.commands(&spec)[..] else { panic!("one command") };
+        assert!(line.starts_with("/usr/bin/qemu-system-x86_64 -name banger-00000000 "), "{line}");
+        assert!(line.ends_with(" -append 'console=ttyS0 quiet'"), "{line}");
+        assert!(line.contains("'socket,id=qmp,server=on,wait=off,path=/run/my vms/vmm.sock'"));
+        assert_eq!(
+            qemu.told(&spec, 42, Told::Pause).expect("a command"),
+            "printf '{\"execute\":\"qmp_capabilities\"}{\"execute\":\"stop\"}' | socat -t1 - \
+             UNIX-CONNECT:'/run/my vms/vmm.sock'"
+        );
+        assert_eq!(qemu.told(&spec, 42, Told::Terminate).as_deref(), Some("kill -TERM 42"));
+    }
 }
