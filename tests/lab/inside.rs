@@ -123,6 +123,7 @@ fn watched(step: Step, test: Test) {
         Picture::of_text(&fs::read_to_string(&picture_file).expect("the picture before the cut"))
     } else {
         start_afresh();
+        udev_settled();
         Picture::take(may_stay)
     };
     if step == Step::Before {
@@ -208,13 +209,18 @@ fn within(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
 fn settled(before: &Picture) -> String {
     let begin = Instant::now();
     loop {
-        // A device that is gone is known to be gone when udev has heard of it.
-        let _ = Command::new("udevadm").args(["settle", "--timeout=10"]).status();
+        udev_settled();
         let left = before.difference(&Picture::take(may_stay));
         if left.is_empty() || begin.elapsed() > SETTLE_MAX {
             return left;
         }
     }
+}
+
+/// Waits until udev has heard of all that came and went: what it runs for that is no leftover.
+fn udev_settled() {
+    // One that takes longer is found by the picture.
+    let _ = Command::new("udevadm").args(["settle", "--timeout=10"]).status();
 }
 
 /// Homes and runtime directories of banger, of root and of dev.

@@ -41,6 +41,7 @@ const NOT_OURS: &[&str] = &[
     "/dev/disk",
     "/run/log/journal",
     "/run/systemd/journal/streams",
+    "/run/systemd/resolve/netif",
     "/run/systemd/units",
     "/run/udev",
     "/tmp/systemd-private-",

@@ -9,6 +9,7 @@ pub const PREFIX: &str = "programs::";
 
 pub const ALL: &[Scenario] = &[
     Scenario::new("programs::host_dm", &[User::Root], |_| run("host_dm")),
+    Scenario::new("programs::host_names", &[User::Root], |_| run("host_names")),
     Scenario::new("programs::vmm_firecracker", &[User::Root], |_| run("vmm_firecracker")),
 ];
 
