@@ -38,7 +38,7 @@ mod node;
 mod table;
 
 use std::{
-    fs::{File, Metadata},
+    fs::{self, File, Metadata},
     io,
     os::{
         fd::{AsFd, BorrowedFd},
@@ -226,6 +226,20 @@ pub fn usable() -> Result<(), String> {
         Err(error) => return Err(format!("device-mapper does not answer: {error}")),
     }
     loops::usable().map_err(|error| error.to_string())
+}
+
+/// Whether this kernel has device-mapper, as far as anyone may see: it is there, or its node is,
+/// whose opening loads it.
+///
+/// # Errors
+/// That it has not: a clause for `doctor`.
+pub fn present() -> Result<(), String> {
+    let misc = fs::read_to_string("/proc/misc").unwrap_or_default();
+    let is_there = misc.lines().any(|line| line.split_whitespace().nth(1) == Some("device-mapper"));
+    if is_there || std::path::Path::new("/dev/mapper/control").exists() {
+        return Ok(());
+    }
+    Err("this kernel has no device-mapper (its module is dm_mod)".to_owned())
 }
 
 /// What a VM's devices are called.

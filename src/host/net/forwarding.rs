@@ -8,6 +8,7 @@ use super::{
     links::{self, Link},
     netlink::Netlink,
     nft, refused,
+    uplink::uplink,
 };
 use crate::domain::{Problem, Tag};
 
@@ -47,7 +48,10 @@ pub fn forwarding_gone(tag: &Tag) -> Result<(), Problem> {
     let failed = |error: io::Error| refused(what, &error);
     let mut netlink = Netlink::open().map_err(failed)?;
     let links = links::all(&mut netlink).map_err(failed)?;
-    if let Some(link) = links.iter().find(|link| forwards(link, tag)) {
+    // The way to the world is no sign of forwarding, whatever it is: in a container, a cable's end.
+    let uplink = uplink(&mut netlink).map_err(failed)?;
+    let mut others = links.iter().filter(|link| Some(link.index) != uplink);
+    if let Some(link) = others.find(|link| forwards(link, tag)) {
         tracing::info!(link.name, "forwarding is left on: somebody else may need it");
         return Ok(());
     }

@@ -3,7 +3,10 @@ use std::process::Command;
 use super::*;
 use crate::{
     domain::{Subnet, Tag, VmId},
-    host::{ops::Inventory, testing::alone},
+    host::{
+        ops::Inventory,
+        testing::{Netns, alone},
+    },
 };
 
 fn tag() -> Tag {
@@ -221,6 +224,14 @@ fn forwarding_is_turned_off_only_if_nobody_else_needs_it() {
         forwarding_gone(&tag()).expect("left on");
         assert!(on(), "somebody translates addresses");
         run("nft", "delete table ip other");
+        // A container's way to the world is a cable, too.
+        let outside = Netns::new().expect("a namespace");
+        ip(&format!("link add out type veth peer name in netns {}", outside.tid()));
+        forwarding_gone(&tag()).expect("left on");
+        assert!(on(), "a cable that leads to no way out is somebody's");
+        ip("address add 198.51.100.2/24 dev out");
+        ip("link set out up");
+        ip("route add default via 198.51.100.1");
         forwarding_gone(&tag()).expect("turned off");
         assert!(!on());
     });

@@ -24,19 +24,31 @@ pub fn uplink_mtu() -> Option<u32> {
     })
 }
 
-fn mtu() -> io::Result<Option<u32>> {
-    let mut netlink = Netlink::open()?;
+/// The number of the interface that leads to the world; `None` if there is no way there.
+///
+/// # Errors
+/// If the kernel does not tell.
+pub(super) fn uplink(netlink: &mut Netlink) -> io::Result<Option<u32>> {
+    Ok(route(netlink)?.as_ref().and_then(way))
+}
+
+fn route(netlink: &mut Netlink) -> io::Result<Option<RouteMessage>> {
     let mut ask = RouteMessage::default();
     ask.header.address_family = AddressFamily::Inet;
     ask.header.destination_prefix_length = 32;
     ask.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(WORLD)));
-    let route = match netlink.get(RouteNetlinkMessage::GetRoute(ask)) {
-        Ok(RouteNetlinkMessage::NewRoute(route)) => route,
-        Ok(_) => return Ok(None),
+    match netlink.get(RouteNetlinkMessage::GetRoute(ask)) {
+        Ok(RouteNetlinkMessage::NewRoute(route)) => Ok(Some(route)),
+        Ok(_) => Ok(None),
         // The errors of routes that lead nowhere, and of none (ip-route(8)).
-        Err(error) if is_no_way(&error) => return Ok(None),
-        Err(error) => return Err(error),
-    };
+        Err(error) if is_no_way(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn mtu() -> io::Result<Option<u32>> {
+    let mut netlink = Netlink::open()?;
+    let Some(route) = route(&mut netlink)? else { return Ok(None) };
     let metrics = route.attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Metrics(metrics) => Some(metrics),
         _ => None,

@@ -200,7 +200,11 @@ impl Op {
             }
             Self::RulesGone => vec![format!("nft delete table inet {table}")],
             Self::Forwarding => vec!["sysctl net.ipv4.ip_forward=1".to_owned()],
-            Self::ForwardingGone => vec!["sysctl net.ipv4.ip_forward=0".to_owned()],
+            Self::ForwardingGone => {
+                vec![
+                    "sysctl net.ipv4.ip_forward=0  # unless others on this host forward".to_owned(),
+                ]
+            }
             Self::Snapshot { vm, bytes } => {
                 let device = tag.device(vm);
                 vec![format!(

@@ -77,10 +77,13 @@ fn overlay(options: &Options) -> Result<(OverlayKind, String), String> {
     let snapshots = if geteuid().is_root() {
         dm::usable()
     } else {
-        // The helper's own host is this one: whether there is device-mapper it tells when asked.
-        helper::available().map_err(|problem| problem.why)
+        // What the kernel has anyone may see; the helper tells the rest when it is asked for a disk.
+        helper::available().map_err(|problem| problem.why).and_then(|()| dm::present())
     };
-    let of_disk = LinuxHost.overlay_kind(&options.layout.state).map_err(|e| e.to_string());
+    // Before the first VM it need not be there: it will lie where its parent does.
+    let state = options.layout.state.ancestors().find(|dir| dir.is_dir());
+    let state = state.unwrap_or(&options.layout.state);
+    let of_disk = LinuxHost.overlay_kind(state).map_err(|e| e.to_string());
     match (options.overlay, snapshots, of_disk) {
         (Some(OverlayKind::DmSnapshot), Err(why), _) => Err(why),
         (Some(OverlayKind::Reflink), _, Ok(OverlayKind::SparseCopy)) => {
