@@ -72,7 +72,10 @@ fn left_over(orphans: &[OrphanView], blind: Option<&str>) -> CheckView {
     let list: Vec<_> = orphans.iter().map(|orphan| orphan.what.clone()).collect();
     CheckView::warning(
         ID,
-        format!("{} things belong to nobody", list.len()),
+        match list.len() {
+            1 => "a thing belongs to nobody".to_owned(),
+            many => format!("{many} things belong to nobody"),
+        },
         format!("{}: from another database, or left by a crash", named(&list)),
         "`banger doctor --clean` shows them and removes them",
     )
