@@ -148,7 +148,9 @@ fn a_monitor_of_a_vm_that_was_removed_meanwhile_says_so_and_leaves_nothing() {
     let path = |path: &std::path::Path| path.to_str().expect("UTF-8").to_owned();
     let (state, run) = (path(&layout.state), path(&layout.run));
     let places = ["--state", &state, "--run", &run, "--runtime", "/nonexistent"];
-    let rest = ["--vmm", "qemu-tcg", "--stop-timeout-ms", "1000"];
+    let names = r#"{"route":"none"}"#;
+    let rest =
+        ["--vmm", "qemu-tcg", "--network", "user", "--names", names, "--stop-timeout-ms", "1000"];
     let said = home.run(&[&["monitor", "0000abcd"], &places[..], &rest[..]].concat());
     assert_eq!(said.code, Some(1), "{said:?}");
     assert!(said.out.contains("it does not exist"), "{said:?}");
