@@ -140,15 +140,19 @@ drive() {
 }
 kernel="console=ttyS0 quiet reboot=t panic=-1 mitigations=off no_timer_check cryptomgr.notests"
 kernel+=" random.trust_cpu=on raid=noautodetect apparmor=0 selinux=0 audit=0 init_on_alloc=0 8250.nr_uarts=1"
-kernel+=" systemd.show_status=0 lab.mode=$mode ${BANGER_LAB_APPEND-}"
+kernel+=" net.ifnames=0 systemd.show_status=0 lab.mode=$mode ${BANGER_LAB_APPEND-}"
 qemu=(qemu-system-x86_64 -machine q35 -accel "tcg,thread=multi" -cpu "max,+svm,+npt"
     -m "${BANGER_LAB_MEMORY:-3072}" -smp "${BANGER_LAB_CPUS:-2}" -no-user-config -nodefaults
-    -display none -no-reboot -nic none -pidfile "${pid_file:-$work/pid}"
+    -display none -no-reboot -pidfile "${pid_file:-$work/pid}"
     -kernel "$image/vmlinuz" -initrd "$image/initrd.cpio" -append "$kernel"
     -chardev "file,id=console,path=$work/console" -serial chardev:console
     -device virtio-rng-pci -device virtio-serial-pci
     -chardev "file,id=status,path=$work/status" -device "virtserialport,chardev=status,name=lab.status"
     -chardev "stdio,id=terminal,signal=off")
+# An uplink whose packets are shorter than usual, as those of a VPN are, to an outside that is a
+# gateway and nothing else.
+qemu+=(-netdev "user,id=uplink,net=198.51.100.0/24,host=198.51.100.1,restrict=on"
+    -device "virtio-net-pci,netdev=uplink,host_mtu=1400")
 drive host "$root"
 drive share "file=$work/share.ext4,readonly=on"
 [ -z "$bundle" ] || drive bundle "file=$bundle,readonly=on"
