@@ -46,6 +46,15 @@ fn cleaning_shows_everything_and_needs_a_yes() {
 }
 
 #[test]
+fn a_host_without_a_state_directory_is_looked_at_all_the_same() {
+    let home = Home::new();
+    assert!(!home.state().exists());
+    let ran = home.run(&["doctor"]);
+    assert!(ran.out.contains("ok       overlay: "), "{ran}");
+    assert!(!ran.out.contains("No such file"), "{ran}");
+}
+
+#[test]
 fn options_that_make_no_sense_together_are_refused() {
     let home = Home::new();
     home.run(&["doctor", "--yes"]).fails(2, &["--clean"]);

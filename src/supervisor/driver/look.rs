@@ -1,6 +1,6 @@
 //! Looking at the host: its runtime directory, its size, what can run VMs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::unistd::geteuid;
 use tokio::sync::mpsc;
@@ -69,6 +69,13 @@ fn taps() -> Result<(), String> {
     net::tap_attachable()
 }
 
+/// The state directory; while it is not there yet, the nearest one above it that is: looking does
+/// not wait until it is made, and both are most likely on one file system.
+fn state_or_above(options: &Options) -> &Path {
+    let state = options.layout.state.as_path();
+    state.ancestors().find(|dir| dir.is_dir()).unwrap_or(state)
+}
+
 /// How new disks share their image's data, and why.
 ///
 /// # Errors
@@ -80,10 +87,7 @@ fn overlay(options: &Options) -> Result<(OverlayKind, String), String> {
         // What the kernel has anyone may see; the helper tells the rest when it is asked for a disk.
         helper::available().map_err(|problem| problem.why).and_then(|()| dm::present())
     };
-    // Before the first VM it need not be there: it will lie where its parent does.
-    let state = options.layout.state.ancestors().find(|dir| dir.is_dir());
-    let state = state.unwrap_or(&options.layout.state);
-    let of_disk = LinuxHost.overlay_kind(state).map_err(|e| e.to_string());
+    let of_disk = LinuxHost.overlay_kind(state_or_above(options)).map_err(|e| e.to_string());
     match (options.overlay, snapshots, of_disk) {
         (Some(OverlayKind::DmSnapshot), Err(why), _) => Err(why),
         (Some(OverlayKind::Reflink), _, Ok(OverlayKind::SparseCopy)) => {
@@ -98,7 +102,7 @@ fn overlay(options: &Options) -> Result<(OverlayKind, String), String> {
 
 /// What the host is like now.
 pub fn host(options: &Options) -> HostView {
-    let facts = LinuxHost.facts(&options.layout.state).unwrap_or_default();
+    let facts = LinuxHost.facts(state_or_above(options)).unwrap_or_default();
     let (vmm, vmm_reason, network, network_reason) = match choice(options, Wishes::default()) {
         Ok(c) => (Some(c.vmm), c.vmm_reason, Some(c.network), c.network_reason),
         Err(problem) => (None, problem.why.clone(), None, problem.why),
