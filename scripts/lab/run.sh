@@ -151,7 +151,7 @@ qemu=(qemu-system-x86_64 -machine q35 -accel "tcg,thread=multi" -cpu "max,+svm,+
     -chardev "stdio,id=terminal,signal=off")
 # An uplink whose packets are shorter than usual, as those of a VPN are, to an outside that is a
 # gateway and nothing else.
-qemu+=(-netdev "user,id=uplink,net=198.51.100.0/24,host=198.51.100.1,restrict=on"
+qemu+=(-netdev "user,id=uplink,net=198.51.100.0/24,host=198.51.100.1,ipv6=off,restrict=on"
     -device "virtio-net-pci,netdev=uplink,host_mtu=1400")
 drive host "$root"
 drive share "file=$work/share.ext4,readonly=on"
