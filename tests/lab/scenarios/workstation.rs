@@ -26,7 +26,6 @@ pub const ALL: &[Scenario] = &[
         }
     }),
     Scenario::new("workstation::docker_drops_what_it_does_not_know", ROOT, beside_docker),
-    Scenario::new("workstation::the_hosts_disk_is_full", ROOT, disk_full),
     Scenario::new("workstation::qemu_killed", ROOT, |home| killed(home, "qemu-kvm")),
     Scenario::new("workstation::firecracker_killed", ROOT, |home| {
         if firecracker("workstation::firecracker_killed") {
@@ -132,30 +131,6 @@ fn beside_docker(home: &Home) {
         iptables -F
         iptables -X DOCKER-USER
         nft delete table ip filter");
-}
-
-/// A VM stands still before its writes would be lost, and goes on when there is room.
-fn disk_full(home: &Home) {
-    create(home, "web", "qemu-kvm");
-    home.ok(&["ssh", "web", "echo before >file && sync"]);
-    let dir = home.path().display();
-    // Less than the least that is kept free, and enough for the database.
-    let filler = format!(
-        "free=$(df --output=avail -B1 {dir} | tail -n 1)
-         fallocate -l $((free - (24 << 20))) {dir}/filler"
-    );
-    sh(&filler);
-    let vm = home.wait_state("web", "paused");
-    assert!(text(&vm["problem"], "what").contains("the host's disk is almost full"), "{vm}");
-    // Who lets it go on all the same sees it paused again.
-    home.ok(&["resume", "web"]);
-    home.wait_state("web", "paused");
-    sh(&format!("rm {dir}/filler"));
-    home.wait_state("web", "running");
-    home.ok(&["ssh", "web", "echo after >>file && sync"]);
-    assert_eq!(home.ok(&["ssh", "web", "cat file"]), "before\nafter\n");
-    home.ok(&["rm", "--yes", "--force", "web"]);
-    home.assert_nothing_runs();
 }
 
 fn killed(home: &Home, vmm: &str) {
