@@ -1,7 +1,8 @@
 //! The user's own key pair for the VMs: made on first use, never shipped.
 
 use std::{
-    fs::{self, DirBuilder},
+    fs::{self, DirBuilder, File},
+    io,
     os::unix::fs::DirBuilderExt,
     path::Path,
     process::{Command, Stdio},
@@ -13,7 +14,8 @@ use crate::domain::Problem;
 /// Makes sure that the key pair `path` and `path.pub` is there.
 ///
 /// Two processes may do so at once: the pair is made in a directory of its own, whose rename to
-/// the final place succeeds for one of them.
+/// the final place succeeds for one of them. It is on the disk before it is in its place: a power
+/// cut must not leave an empty key, without which no VM starts any more.
 ///
 /// # Errors
 /// Without `ssh-keygen`, or on a state directory that cannot be written.
@@ -25,17 +27,26 @@ pub fn ensure(path: &Path) -> Result<(), Problem> {
         return Ok(());
     }
     let work = tempdir_in(state).map_err(|e| problem(path, e))?;
-    let made = generate(&work.join(path.file_name().unwrap_or_default()));
+    let made = generate(&work.join(path.file_name().unwrap_or_default()))
+        .and_then(|()| sync(&work).map_err(|e| problem(path, e)));
     let placed = made.and_then(|()| match fs::rename(&work, dir) {
         // Somebody else was faster: theirs is as good.
         Err(_) if path.exists() => Ok(()),
-        other => other.map_err(|e| problem(path, e)),
+        other => other.and_then(|()| File::open(state)?.sync_all()).map_err(|e| problem(path, e)),
     });
     let _ = fs::remove_dir_all(&work);
     placed
 }
 
-fn tempdir_in(state: &Path) -> std::io::Result<std::path::PathBuf> {
+/// Has the disk take a directory and the files in it.
+fn sync(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        File::open(entry?.path())?.sync_all()?;
+    }
+    File::open(dir)?.sync_all()
+}
+
+fn tempdir_in(state: &Path) -> io::Result<std::path::PathBuf> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let dir = state.join(format!("ssh.{}.{count}", std::process::id()));
