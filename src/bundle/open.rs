@@ -107,6 +107,8 @@ impl Bundle {
                 about: image.about.clone(),
                 size: file.size,
                 default_memory_mib: image.default_memory_mib,
+                sha256: file.sha256.clone(),
+                ..ImageView::default()
             },
             path: self.dir.join(&image.file),
             sha256: file.sha256.clone(),

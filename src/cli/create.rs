@@ -153,6 +153,7 @@ mod tests {
                 about: String::new(),
                 size: 64 << 20,
                 default_memory_mib: memory,
+                ..ImageView::default()
             });
         }
         fleet

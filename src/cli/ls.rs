@@ -195,6 +195,7 @@ mod tests {
             about: "small".into(),
             size: 64 << 20,
             default_memory_mib: 128,
+            ..ImageView::default()
         });
         let lines = layout(&rows(&fleet, UnixMs(65_000)));
         assert_eq!(

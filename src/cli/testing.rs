@@ -32,6 +32,7 @@ pub fn vm(name: &str) -> VmView {
         ssh: None,
         vmm: None,
         overlay: OverlayKind::SparseCopy,
+        made_from: None,
         disk_used: Some(3 << 20),
         fill: None,
         network: None,

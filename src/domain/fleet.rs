@@ -6,8 +6,8 @@ use std::{path::PathBuf, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BootTimes, ExitRecord, Fill, HostReport, JobId, JobView, NetworkKind, OverlayKind, Phase,
-    Problem, SshEndpoint, UnixMs, VmId, VmSpec, VmmKind, Wanted,
+    BootTimes, ExitRecord, Fill, HostReport, ImageView, JobId, JobView, NetworkKind, OverlayKind,
+    Phase, Problem, SshEndpoint, UnixMs, VmId, VmSpec, VmmKind, Wanted,
 };
 
 /// A picture of everything at one moment; the latest wins.
@@ -50,6 +50,9 @@ pub struct VmView {
     pub vmm: Option<VmmKind>,
     /// How its disk shares the base's data.
     pub overlay: OverlayKind,
+    /// SHA-256 of the image its disk was made from, where that was written down. If the image of
+    /// that name has another now, the VM is of an older one.
+    pub made_from: Option<String>,
     /// Bytes its disk takes on the host, as last looked at.
     pub disk_used: Option<u64>,
     /// How full its snapshot is, while it is up.
@@ -76,19 +79,6 @@ impl VmView {
         // While it is up its monitor says what runs it.
         self.phase == Phase::Stopping && self.vmm.is_none()
     }
-}
-
-/// A base image as shown.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ImageView {
-    /// Its name: `debian`.
-    pub name: String,
-    /// One line: what it is.
-    pub about: String,
-    /// Size of the disk in bytes, holes included.
-    pub size: u64,
-    /// Memory in MiB that it wants by default.
-    pub default_memory_mib: u64,
 }
 
 /// Whether the runtime directory can be used.

@@ -7,6 +7,7 @@ mod exit;
 mod fleet;
 mod host;
 mod id;
+mod image;
 mod job;
 mod monitor;
 mod name;
@@ -23,9 +24,13 @@ mod time;
 
 pub use command::{Admission, CommandBody, Denied};
 pub use exit::{ExitReason, ExitRecord};
-pub use fleet::{BundleView, Fleet, HostView, ImageView, Notice, NoticeLevel, VmView};
+pub use fleet::{BundleView, Fleet, HostView, Notice, NoticeLevel, VmView};
 pub use host::{Fill, HostCall};
 pub use id::VmId;
+pub use image::{
+    BadImageName, FileInto, ImageName, ImageOrigin, ImageView, PackageDiff, Preset, Recipe,
+    StaleReason, UserInto,
+};
 pub use job::{JobId, JobState, JobView, Progress, StepState, StepView};
 pub use monitor::{
     BootMark, BootTimes, MonitorEvent, MonitorPhase, MonitorReply, MonitorRequest, MonitorStatus,

@@ -29,7 +29,20 @@ impl Layout {
         self.state.join("ssh/id_ed25519")
     }
 
-    /// A base that disks are snapshots of, by the SHA-256 of its content.
+    /// The user's images: a directory each, by name, with what is known of it.
+    #[must_use]
+    pub fn images(&self) -> PathBuf {
+        self.state.join("images")
+    }
+
+    /// The wizard's draft of a recipe, kept until it is built or thrown away.
+    #[must_use]
+    pub fn draft(&self) -> PathBuf {
+        self.state.join("recipe.draft.toml")
+    }
+
+    /// The content of an image of the user's, or of a base that disks are snapshots of, by its
+    /// SHA-256.
     #[must_use]
     pub fn base(&self, sha256: &str) -> PathBuf {
         self.state.join("bases").join(sha256)

@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     fn view(name: &str, size: u64) -> ImageView {
-        ImageView { name: name.into(), about: String::new(), size, default_memory_mib: 128 }
+        ImageView { name: name.into(), size, default_memory_mib: 128, ..ImageView::default() }
     }
 
     /// The problem of a file of `size` recorded bytes that `prepare` makes.

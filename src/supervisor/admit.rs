@@ -306,6 +306,7 @@ mod tests {
             about: String::new(),
             size: 1,
             default_memory_mib: 64,
+            ..ImageView::default()
         };
         let problem = create(&spec, &at, Some(&[tiny]), []).expect_err("no such image");
         assert_eq!(problem.hint, "use one of: tiny");

@@ -30,6 +30,7 @@ pub fn vm(id: u32, name: &str, phase: Phase) -> VmView {
         ssh: up.then(|| SshEndpoint { host: "127.0.0.1".into(), port: 40_000 + id as u16 }),
         vmm: up.then_some(VmmKind::QemuTcg),
         overlay: OverlayKind::SparseCopy,
+        made_from: None,
         disk_used: Some(6 << 20),
         fill: None,
         network: None,
@@ -48,6 +49,7 @@ pub fn fleet(vms: Vec<VmView>) -> Fleet {
         about: about.into(),
         size: 64 << 20,
         default_memory_mib: 128,
+        ..ImageView::default()
     };
     Fleet {
         generation: 1,

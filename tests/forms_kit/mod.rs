@@ -33,6 +33,7 @@ pub fn image(name: &str, about: &str, gib: u64, memory: u64) -> ImageView {
         about: about.into(),
         size: gib << 30,
         default_memory_mib: memory,
+        ..ImageView::default()
     }
 }
 
@@ -55,6 +56,7 @@ pub fn vm(n: u32, name: &str, phase: Phase) -> VmView {
         ssh: None,
         vmm: None,
         overlay: OverlayKind::SparseCopy,
+        made_from: None,
         disk_used: None,
         fill: None,
         network: None,

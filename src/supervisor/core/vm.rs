@@ -250,6 +250,7 @@ impl Vm {
             ssh: status.and_then(|status| status.ssh.clone()),
             vmm: status.map(|status| status.vmm),
             overlay: self.row.overlay,
+            made_from: self.row.base.clone(),
             disk_used: self.disk_used,
             fill: status.and_then(|status| status.fill),
             network: status.map(|status| status.network),
