@@ -281,7 +281,7 @@ impl Pair<'_> {
     fn view_entry(&self, entry: &LedgerEntry) -> OrphanView {
         let there = self.is_there(entry) != Some(false);
         let mut whose = match &entry.vm {
-            Some(vm) => format!("of {}, whose monitor died", self.name(vm)),
+            Some(_) => "its monitor died".to_owned(),
             None => "shared by VMs, and none of them is up".to_owned(),
         };
         let command = if there {

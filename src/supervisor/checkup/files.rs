@@ -78,7 +78,8 @@ fn backup(path: &Path, vms: usize) -> CheckView {
     backup.push(".bak");
     let made = fs::metadata(backup).and_then(|meta| meta.modified()).ok();
     let age = made.and_then(|made| SystemTime::now().duration_since(made).ok());
-    let what = format!("{} is sound, {vms} VMs", path.display());
+    let vms = if vms == 1 { "1 VM".to_owned() } else { format!("{vms} VMs") };
+    let what = format!("{} is sound, {vms}", path.display());
     match age.map(|age| age.as_secs() / (24 * 60 * 60)) {
         None => {
             CheckView::ok(ID, what, "no backup yet: one is made once a day while banger is used")

@@ -1,9 +1,9 @@
 //! The ledger against the host, as checks.
 
 use crate::{
-    domain::{CheckView, HostReport, MadeState, MadeView, OrphanView},
+    domain::{CheckView, HostReport, MadeState, MadeView},
     monitor::Ground,
-    supervisor::audit::{self, Audit},
+    supervisor::audit::{self, Audit, Orphan},
 };
 
 /// How many things are named in one check; the lists beside have them all.
@@ -20,9 +20,13 @@ pub(super) fn look(ground: &Ground<'_>, report: &mut HostReport) {
 fn add(audit: Audit, report: &mut HostReport) {
     let Audit { findings, blind, strangers } = audit;
     report.made = findings.made;
-    report.orphans = findings.orphans.into_iter().map(|(view, _)| view).collect();
+    // What is in the ledger is told of as such, and only once.
+    let of_nobody =
+        findings.orphans.iter().filter(|(_, orphan)| matches!(orphan, Orphan::Thing(_)));
+    let of_nobody: Vec<String> = of_nobody.map(|(view, _)| view.what.clone()).collect();
     report.checks.push(ledger(&report.made, blind.as_deref()));
-    report.checks.push(left_over(&report.orphans, blind.as_deref()));
+    report.checks.push(left_over(&of_nobody, blind.as_deref()));
+    report.orphans = findings.orphans.into_iter().map(|(view, _)| view).collect();
     if !strangers.is_empty() {
         let what = format!("{} interfaces are of other bangers", strangers.len());
         let why = format!("{}: they bear other tags, and are left alone", named(&strangers));
@@ -61,7 +65,7 @@ fn ledger(made: &[MadeView], blind: Option<&str>) -> CheckView {
     CheckView::ok(ID, format!("{} entries, all of VMs that run", made.len()), why)
 }
 
-fn left_over(orphans: &[OrphanView], blind: Option<&str>) -> CheckView {
+fn left_over(orphans: &[String], blind: Option<&str>) -> CheckView {
     const ID: &str = "orphans";
     if orphans.is_empty() {
         let why = blind.map_or_else(String::new, |why| {
@@ -69,14 +73,13 @@ fn left_over(orphans: &[OrphanView], blind: Option<&str>) -> CheckView {
         });
         return CheckView::ok(ID, "nothing lies about that belongs to no VM", why);
     }
-    let list: Vec<_> = orphans.iter().map(|orphan| orphan.what.clone()).collect();
     CheckView::warning(
         ID,
-        match list.len() {
+        match orphans.len() {
             1 => "a thing belongs to nobody".to_owned(),
             many => format!("{many} things belong to nobody"),
         },
-        format!("{}: from another database, or left by a crash", named(&list)),
+        format!("{}: from another database, or left by a crash", named(orphans)),
         "`banger doctor --clean` shows them and removes them",
     )
 }
@@ -96,7 +99,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        domain::{CheckLevel, Layout, OverlayKind, Problem, Tag, UnixMs, VmDraft, VmId},
+        domain::{
+            CheckLevel, Layout, OrphanView, OverlayKind, Problem, Tag, UnixMs, VmDraft, VmId,
+        },
         host::lock::FileLock,
         store::{LedgerKind, Store, VmRow},
     };
@@ -182,8 +187,10 @@ mod tests {
 
         let report = home.report();
         assert_eq!(check(&report, "ledger").level, CheckLevel::Warning);
+        assert_eq!(check(&report, "orphans").level, CheckLevel::Ok, "it is told once");
         let [orphan] = &report.orphans[..] else { panic!("{report:?}") };
         assert_eq!(orphan.what, format!("directory {key} of web"));
+        assert_eq!(orphan.whose, "its monitor died");
         assert_eq!(orphan.command, format!("rm -r {key}"));
         assert_eq!(home.remove(&report.orphans), [Ok(())]);
         assert!(!run.exists());
