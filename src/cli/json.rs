@@ -141,7 +141,7 @@ impl Vm {
             ssh: vm.ssh.clone(),
             created_ms: vm.created.0,
             since_ms: vm.since.0,
-            uptime_ms: vm.phase.is_up().then(|| now.since(vm.since)),
+            uptime_ms: vm.uptime(now),
             last_exit: vm.last_exit.as_ref().map(|exit| LastExit {
                 at_ms: exit.at.0,
                 clean: exit.reason.is_clean(),
@@ -165,11 +165,13 @@ mod tests {
     fn the_list_is_as_documented() {
         let mut up = vm("web");
         up.phase = Phase::Running;
+        up.up_since = Some(up.since);
         up.vmm = Some(VmmKind::QemuTcg);
         up.ssh = Some(SshEndpoint { host: "127.0.0.1".into(), port: 40022 });
         up.network = Some(NetworkKind::User);
         let mut bridged = vm("ci");
         bridged.phase = Phase::Paused;
+        bridged.up_since = Some(bridged.since);
         bridged.vmm = Some(VmmKind::Firecracker);
         bridged.overlay = OverlayKind::DmSnapshot;
         bridged.network = Some(NetworkKind::Tap);

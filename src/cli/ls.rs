@@ -95,7 +95,7 @@ fn rows(fleet: &Fleet, now: UnixMs) -> Vec<[String; COLUMNS]> {
                 (None, Some(size)) => size,
                 (None, None) => dash(),
             },
-            if vm.phase.is_up() { duration(now.since(vm.since)) } else { dash() },
+            vm.uptime(now).map_or_else(dash, duration),
         ]
     };
     let header = HEADER.map(str::to_owned);
@@ -176,10 +176,12 @@ mod tests {
     fn a_table() {
         let mut up = vm("web");
         up.phase = Phase::Running;
+        up.up_since = Some(up.since);
         up.ssh = Some(SshEndpoint { host: "127.0.0.1".into(), port: 40022 });
         up.network = Some(NetworkKind::User);
         let mut bridged = vm("zoo");
         bridged.phase = Phase::Paused;
+        bridged.up_since = Some(bridged.since);
         bridged.ssh = Some(SshEndpoint { host: "172.30.4.2".into(), port: 22 });
         bridged.network = Some(NetworkKind::Tap);
         bridged.address = Some([172, 30, 4, 2].into());

@@ -29,6 +29,7 @@ pub fn vm(name: &str) -> VmView {
         wanted: Wanted::Stopped,
         created: UnixMs(1_000),
         since: UnixMs(2_000),
+        up_since: None,
         ssh: None,
         vmm: None,
         overlay: OverlayKind::SparseCopy,

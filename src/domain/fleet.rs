@@ -44,6 +44,8 @@ pub struct VmView {
     pub created: UnixMs,
     /// When the phase began.
     pub since: UnixMs,
+    /// When it was started, while it is up: a pause or a guest's reboot in between does not count.
+    pub up_since: Option<UnixMs>,
     /// Where its SSH answers, while it is up.
     pub ssh: Option<SshEndpoint>,
     /// What runs it, while it is up.
@@ -72,6 +74,12 @@ pub struct VmView {
 }
 
 impl VmView {
+    /// Milliseconds since it was started, while it is up.
+    #[must_use]
+    pub fn uptime(&self, now: UnixMs) -> Option<u64> {
+        self.up_since.map(|since| now.since(since))
+    }
+
     /// Whether it is off and only what is left of it on the host is being removed: a matter of
     /// moments, after which it is stopped or crashed.
     #[must_use]

@@ -27,6 +27,7 @@ pub fn vm(id: u32, name: &str, phase: Phase) -> VmView {
         wanted: if up { Wanted::Running } else { Wanted::Stopped },
         created: UnixMs(90_000_000),
         since: UnixMs(100_000_000 - 60_000),
+        up_since: phase.is_up().then_some(UnixMs(100_000_000 - 60_000)),
         ssh: up.then(|| SshEndpoint { host: "127.0.0.1".into(), port: 40_000 + id as u16 }),
         vmm: up.then_some(VmmKind::QemuTcg),
         overlay: OverlayKind::SparseCopy,

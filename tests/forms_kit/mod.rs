@@ -53,6 +53,7 @@ pub fn vm(n: u32, name: &str, phase: Phase) -> VmView {
         wanted: Wanted::Stopped,
         created: UnixMs(1),
         since: UnixMs(1),
+        up_since: phase.is_up().then_some(UnixMs(1)),
         ssh: None,
         vmm: None,
         overlay: OverlayKind::SparseCopy,

@@ -400,3 +400,19 @@ fn what_a_banger_that_was_killed_did_not_make_or_remove_to_the_end_goes() {
     assert_eq!(world.core.fleet().vms.len(), 1);
     assert!(world.notices.iter().any(|n| n.text == "half was only half there and is removed"));
 }
+
+#[test]
+fn a_vm_is_up_since_its_start_whatever_it_did_in_between() {
+    let mut world = running();
+    let up_since = |world: &mut World| world.core.fleet().vms[0].up_since;
+    let start = up_since(&mut world).expect("it is up");
+    world.now = UnixMs(world.now.0 + 60_000);
+    world.queued(CommandBody::Pause(id(1)));
+    world.settle();
+    world.queued(CommandBody::Resume(id(1)));
+    world.settle();
+    assert_eq!(up_since(&mut world), Some(start));
+    world.queued(CommandBody::Kill(id(1)));
+    world.settle();
+    assert_eq!(up_since(&mut world), None);
+}

@@ -247,6 +247,7 @@ impl Vm {
             wanted: self.row.wanted,
             created: self.row.created,
             since: self.since,
+            up_since: self.row.started.filter(|_| phase.is_up()),
             ssh: status.and_then(|status| status.ssh.clone()),
             vmm: status.map(|status| status.vmm),
             overlay: self.row.overlay,

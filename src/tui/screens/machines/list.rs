@@ -70,9 +70,9 @@ fn compare(a: &VmView, b: &VmView, sort: Sort) -> Ordering {
     }
 }
 
-/// When it came up; what is off comes last.
+/// When it was started; what is off comes last.
 fn up_since(vm: &VmView) -> u64 {
-    if vm.phase == Phase::Running { vm.since.0 } else { u64::MAX }
+    vm.up_since.map_or(u64::MAX, |since| since.0)
 }
 
 /// What needs a look comes first.

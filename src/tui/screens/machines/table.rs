@@ -235,10 +235,12 @@ impl Machines {
                 vm.disk_used.map(|bytes| ByteSize(bytes).to_string()).unwrap_or_default(),
                 style(Slot::Text),
             ),
-            Column::Uptime if vm.phase == Phase::Running => {
-                (age(now.wall.since(vm.since)), style(Slot::Text))
+            Column::Uptime => {
+                // One that comes up or goes down says that, and no more.
+                let counts = matches!(vm.phase, Phase::Running | Phase::Paused);
+                let uptime = vm.uptime(now.wall).filter(|_| counts);
+                (uptime.map(age).unwrap_or_default(), style(Slot::Text))
             }
-            Column::Uptime => (String::new(), style(Slot::Text)),
         };
         let end = put(cx.buf, at.x, at.y, &text, style, at.width.saturating_sub(1));
         if column == Column::Name && vm.problem.is_some() && end + 2 <= at.right() {
