@@ -11,11 +11,14 @@ mod manifest;
 mod open;
 mod record;
 mod report;
+mod sparse;
 mod verify;
 
 pub use bootstrap::{BootstrapOptions, BootstrapReport, bootstrap};
 pub use locate::{Configured, Located, Origin, Places, locate, resolve, target};
-pub use manifest::{Archive, Firecracker, Image, Initrd, Kernel, Manifest, Member, Qemu};
+pub use manifest::{
+    Arch, At, Firecracker, Image, Initrd, Kernel, Manifest, Member, Pinned, Qemu, Source, Sources,
+};
 pub use open::{Bundle, ImageFile};
 pub use record::{FileRecord, ImageRecord, RECORD_FILE, Record, SCHEMA, StepRecord};
 pub use report::{Event, Reporter};

@@ -16,7 +16,10 @@ use std::{
 };
 
 use banger::{
-    bundle::{BootstrapOptions, BootstrapReport, Event, Image, Manifest, Member, bootstrap as run},
+    bundle::{
+        Arch, BootstrapOptions, BootstrapReport, Event, Image, Manifest, Member, Source, Sources,
+        bootstrap as run,
+    },
     domain::{Problem, StepState},
 };
 use sha2::{Digest, Sha256};
@@ -108,6 +111,12 @@ impl Fixture {
         fs::read_to_string(self.root.join("downloads")).map_or(0, |t| t.lines().count())
     }
 
+    /// Where Firecracker comes from.
+    pub fn firecracker(&mut self) -> &mut Source {
+        let arch = Arch::of_this_machine().unwrap();
+        self.options.manifest.firecracker.source.get_mut(&arch).unwrap()
+    }
+
     pub fn file(&self, name: &str) -> PathBuf {
         self.options.dir.join(name)
     }
@@ -132,26 +141,28 @@ pub fn options_of(root: &Path) -> BootstrapOptions {
 
 fn manifest(url: &str, tgz: &[u8]) -> Manifest {
     let mut manifest = Manifest::embedded();
-    let archive = match ARCH {
-        "aarch64" => &mut manifest.firecracker.aarch64,
-        _ => &mut manifest.firecracker.x86_64,
-    };
-    let archive = archive.as_mut().unwrap();
-    archive.url = url.to_owned();
-    archive.sha256 = hex(tgz);
     let member = |(file, path, bytes): &(&str, &str, &[u8])| Member {
         file: (*file).to_owned(),
         path: (*path).to_owned(),
         sha256: Some(hex(bytes)),
     };
-    archive.members = MEMBERS.iter().map(member).collect();
-    manifest.kernel.package.insert(ARCH.to_owned(), "linux-meta".to_owned());
+    let archive = Source {
+        url: Some(url.to_owned()),
+        sha256: Some(hex(tgz)),
+        members: MEMBERS.iter().map(member).collect(),
+        ..Source::default()
+    };
+    let arch = Arch::of_this_machine().unwrap();
+    manifest.firecracker.source.insert(arch, archive);
+    let kernel = Source { package: Some("linux-meta".to_owned()), ..Source::default() };
+    manifest.kernel.source.insert(arch, kernel);
     manifest.kernel.modules = vec!["drivers/b.ko".into(), "net/a.ko".into()];
     let image = |name: &str| Image {
         name: name.into(),
         about: format!("the {name} image"),
-        script: "scripts/image.sh".into(),
-        size_mib: 8,
+        script: Some("scripts/image.sh".into()),
+        size_mib: Some(8),
+        source: Sources::new(),
         default_memory_mib: 128,
         licence: "MIT".into(),
     };

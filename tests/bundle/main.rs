@@ -103,10 +103,7 @@ fn a_truncated_image_is_refused_before_a_vm_is_made_of_it() {
 fn without_firecracker_s_host_the_rest_is_made_and_it_is_said_plainly() {
     let mut fixture = Fixture::new();
     // Port 1 of the loopback: refused at once.
-    fixture.options.manifest.firecracker.x86_64.as_mut().unwrap().url =
-        "http://127.0.0.1:1/archive.tgz".into();
-    fixture.options.manifest.firecracker.aarch64.as_mut().unwrap().url =
-        "http://127.0.0.1:1/archive.tgz".into();
+    fixture.firecracker().url = Some("http://127.0.0.1:1/archive.tgz".into());
     let (report, steps) = fixture.run();
     assert!(report.is_good());
     assert_eq!(states(&steps), [Done, Skipped, Done, Done, Done, Done]);
@@ -118,7 +115,7 @@ fn without_firecracker_s_host_the_rest_is_made_and_it_is_said_plainly() {
 
 #[test]
 fn a_wrong_sum_ends_everything_with_both_values_and_leaves_nothing() {
-    let fixture = Fixture::new();
+    let mut fixture = Fixture::new();
     let mut body = Vec::new();
     fixture.host.serve(|b| {
         body = b.clone();
@@ -128,17 +125,14 @@ fn a_wrong_sum_ends_everything_with_both_values_and_leaves_nothing() {
     let (report, steps) = fixture.run();
     assert_eq!(states(&steps), [Done, Failed, Pending, Pending, Pending, Pending]);
     let problem = &report.problems[0];
-    let pinned = &fixture.options.manifest.firecracker_archive(env::consts::ARCH).unwrap().sha256;
-    assert!(problem.why.contains(pinned) && problem.why.contains(&hex(&body)), "{problem}");
+    let pinned = fixture.firecracker().sha256.clone().unwrap();
+    assert!(problem.why.contains(&pinned) && problem.why.contains(&hex(&body)), "{problem}");
     let left: Vec<_> = fs::read_dir(fixture.file(".partial/firecracker")).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
     assert!(!fixture.file("firecracker").exists());
     // A right archive with a wrong member is no better.
     let mut fixture = Fixture::new();
-    let manifest = &mut fixture.options.manifest.firecracker;
-    let archive =
-        if env::consts::ARCH == "aarch64" { &mut manifest.aarch64 } else { &mut manifest.x86_64 };
-    archive.as_mut().unwrap().members[1].sha256 = Some("00".repeat(32));
+    fixture.firecracker().members[1].sha256 = Some("00".repeat(32));
     let (report, _) = fixture.run();
     assert!(report.problems[0].why.contains(&"00".repeat(32)), "{}", report.problems[0]);
     assert!(!fixture.file("firecracker").exists() && !fixture.file("jailer").exists());
@@ -200,7 +194,7 @@ fn what_changed_is_made_again_and_nothing_else() {
     let (_, steps) = fixture.run();
     assert_eq!(states(&steps), [Done, Cached, Cached, Done, Cached, Cached]);
 
-    fixture.options.manifest.images[1].size_mib = 9;
+    fixture.options.manifest.images[1].size_mib = Some(9);
     let (_, steps) = fixture.run();
     assert_eq!(states(&steps), [Done, Cached, Cached, Cached, Cached, Done]);
 

@@ -91,7 +91,8 @@ impl Program {
     }
 
     /// Runs it to its end. `line` gets each line it prints, `tick` is called several times a
-    /// second. `None` if `cancel` was set: it and its children are gone then.
+    /// second and answers whether it may go on: if not, it is ended. `None` if `cancel` was set:
+    /// it and its children are gone then.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -99,7 +100,7 @@ impl Program {
         mut self,
         cancel: &AtomicBool,
         mut line: impl FnMut(&str),
-        mut tick: impl FnMut(),
+        mut tick: impl FnMut() -> bool,
     ) -> io::Result<Option<Ended>> {
         let mut child = self.command.spawn()?;
         let group = Pid::from_raw(child.id().cast_signed());
@@ -130,7 +131,10 @@ impl Program {
                 end_groups(&[group]);
                 break;
             }
-            tick();
+            if !tick() {
+                end_groups(&[group]);
+                break;
+            }
         }
         let status = child.wait()?;
         let stdout = stdout.and_then(|t| t.join().ok()).unwrap_or_default();
@@ -239,7 +243,7 @@ mod tests {
         let script = "echo out; printf '10%%\\r20%%\\n' >&2; printf '\\033[1mlast' >&2; exit 3";
         let ended = sh(script, dir.path())
             .keep_stdout()
-            .run(&go_on, |l| lines.push(l.to_owned()), || ())
+            .run(&go_on, |l| lines.push(l.to_owned()), || true)
             .unwrap()
             .unwrap();
         assert_eq!(ended.stdout, "out\n");
@@ -248,9 +252,19 @@ mod tests {
         assert!(ended.why("sh").contains("20% | [1mlast"), "{}", ended.why("sh"));
         assert!(
             Program::new("/nonexistent", dir.path(), dir.path())
-                .run(&go_on, |_| (), || ())
+                .run(&go_on, |_| (), || true)
                 .is_err()
         );
+    }
+
+    #[test]
+    fn a_tick_that_says_no_ends_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let ended = sh("sleep 1000", dir.path())
+            .run(&AtomicBool::new(false), |_| (), || false)
+            .unwrap()
+            .unwrap();
+        assert!(!ended.status.success());
     }
 
     #[test]
@@ -263,7 +277,7 @@ mod tests {
             grandchild = Some(line.to_owned());
             cancel.store(true, Ordering::Relaxed);
         };
-        assert!(sh(script, dir.path()).run(&cancel, see, || ()).unwrap().is_none());
+        assert!(sh(script, dir.path()).run(&cancel, see, || true).unwrap().is_none());
         let stat = Path::new("/proc").join(grandchild.unwrap()).join("stat");
         // Gone, or a zombie that waits for its new parent.
         let gone = fs::read_to_string(stat).map_or(true, |s| s.contains(") Z "));

@@ -1,12 +1,27 @@
 //! The step that builds a base image with a script.
 
-use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
 
 use nix::unistd::geteuid;
 
-use super::run::{Outcome, Output, Run};
+use super::{
+    download::{self, Missing},
+    failure::Failure,
+    run::{Outcome, Output, Run},
+};
 use crate::{
-    bundle::{ImageRecord, digest::fingerprint, manifest::Image, open::IMAGES_DIR},
+    bundle::{
+        ImageRecord,
+        digest::fingerprint,
+        manifest::{Arch, Image, Source},
+        open::IMAGES_DIR,
+        sparse,
+    },
     domain::{ByteSize, StepState},
 };
 
@@ -26,11 +41,40 @@ pub(super) fn embedded_scripts() -> BTreeMap<String, String> {
 }
 
 pub(super) fn run(run: &mut Run<'_>, image: &Image) -> Outcome {
+    match (&image.script, image.size_mib) {
+        (Some(script), Some(size_mib)) => built(run, image, script, size_mib),
+        _ => of_file(run, image),
+    }
+}
+
+/// A raw file system from elsewhere.
+fn of_file(run: &mut Run<'_>, image: &Image) -> Outcome {
+    let source = Arch::of_this_machine().and_then(|arch| image.source.get(&arch));
+    let Some(pinned) = source.and_then(Source::pinned) else {
+        return Err(Failure::Skip("there is none for this architecture".to_owned()));
+    };
+    let about = [&image.about, pinned.sha256, &image.default_memory_mib.to_string()];
+    let fingerprint = fingerprint(&about.map(str::as_bytes));
+    if let Some(detail) = run.cached(&fingerprint)? {
+        return Ok((StepState::Cached, detail));
+    }
+    let work = run.kept_dir(&format!("image-{}", image.name))?;
+    let brought = download::bring(run, &pinned, &work, "image.part").map_err(|e| match e {
+        Missing::Unreachable(why) => run.fail(why, "run it again: it goes on where it was"),
+        Missing::Failed(failure) => failure,
+    })?;
+    let disk = work.join(format!("{}.img", image.name));
+    run.detail("copying it");
+    sparse::copy(&brought, &disk).map_err(|e| run.io(&download::place(&pinned), &e))?;
+    done(run, image, fingerprint, disk, download::place(&pinned))
+}
+
+/// Runs its script.
+fn built(run: &mut Run<'_>, image: &Image, script: &str, size_mib: u64) -> Outcome {
     let scripts = &run.options.scripts;
-    if !scripts.contains_key(&image.script) {
-        let why =
-            format!("runtime-bundle.toml names the script {}, which is not there", image.script);
-        return Err(run.fail(why, "correct runtime-bundle.toml"));
+    if !scripts.contains_key(script) {
+        let why = format!("the manifest names the script {script}, which is not there");
+        return Err(run.fail(why, "correct the manifest"));
     }
     let mut parts = vec![serde_json::to_vec(image).map_err(|e| run.io("manifest", &e.into()))?];
     // Scripts may call each other: a change of any counts for all.
@@ -50,13 +94,13 @@ pub(super) fn run(run: &mut Run<'_>, image: &Image) -> Outcome {
         written.map_err(|e| run.io(path, &e))?;
     }
     let disk = work.join(format!("{}.img", image.name));
-    run.detail(&format!("building {}", ByteSize(image.size_mib << 20)));
+    run.detail(&format!("building {}", ByteSize(size_mib << 20)));
     let size_variable = format!("BANGER_{}_MIB", image.name.to_uppercase().replace('-', "_"));
     let mut program = run
         .program("sh", &work)
-        .args([&image.script])
+        .args([script])
         .args([disk.as_path()])
-        .env(&size_variable, image.size_mib.to_string());
+        .env(&size_variable, size_mib.to_string());
     if geteuid().is_root() || others_may_enter(&work) {
         // So that what a killed run leaves is found by the next one. In a directory that the
         // user ids of a user namespace cannot enter, the script has to stay with /tmp.
@@ -64,22 +108,26 @@ pub(super) fn run(run: &mut Run<'_>, image: &Image) -> Outcome {
     }
     let ended = run.run_program("sh", program, None)?;
     if !ended.status.success() {
-        return Err(run.fail(ended.why(&image.script), "mend what it says, then run it again"));
+        return Err(run.fail(ended.why(script), "mend what it says, then run it again"));
     }
-    let size = disk.metadata().map_err(|e| run.io(&image.script, &e))?.len();
+    done(run, image, fingerprint, disk, format!("{script} from Debian packages"))
+}
+
+fn done(
+    run: &mut Run<'_>,
+    image: &Image,
+    fingerprint: String,
+    disk: PathBuf,
+    source: String,
+) -> Outcome {
+    let size = disk.metadata().map_err(|e| run.io(&source, &e))?.len();
     let to = format!("{IMAGES_DIR}/{}.img", image.name);
     let record = ImageRecord {
         file: to.clone(),
         about: image.about.clone(),
         default_memory_mib: image.default_memory_mib,
     };
-    let output = Output {
-        from: disk,
-        to,
-        mode: 0o644,
-        source: format!("{} from Debian packages", image.script),
-        version: String::new(),
-    };
+    let output = Output { from: disk, to, mode: 0o644, source, version: String::new() };
     let detail = ByteSize(size).to_string();
     let done =
         run.commit(fingerprint, &detail, vec![output], Some((image.name.clone(), record)))?;
@@ -103,7 +151,8 @@ mod tests {
     fn every_script_of_the_manifest_and_what_it_calls_is_in_the_program() {
         let scripts = embedded_scripts();
         for image in Manifest::embedded().images {
-            assert!(scripts.contains_key(&image.script), "{}", image.script);
+            let script = image.script.unwrap();
+            assert!(scripts.contains_key(&script), "{script}");
         }
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/image");
         for entry in fs::read_dir(dir).unwrap() {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{
+    download::{self, Missing},
     failure::Failure,
     run::{Outcome, Output, Run},
 };
@@ -14,6 +15,7 @@ use crate::{
     bundle::{
         digest::fingerprint,
         format::bzimage,
+        manifest::{Arch, Pinned},
         open::{MODULES_DIR, VMLINUX},
     },
     domain::StepState,
@@ -36,15 +38,51 @@ const UPDATE: &str = "run `sudo apt-get update`, then run this again";
 
 pub(super) fn run(run: &mut Run<'_>) -> Outcome {
     let kernel = &run.manifest().kernel;
-    let Some(meta) = kernel.package.get(ARCH) else {
-        return Err(run.fail(
-            format!("runtime-bundle.toml names no kernel for {ARCH}"),
-            "use an x86-64 machine",
-        ));
+    let Some(source) = Arch::of_this_machine().and_then(|arch| kernel.source.get(&arch)) else {
+        return Err(
+            run.fail(format!("the manifest names no kernel for {ARCH}"), "use an x86-64 machine")
+        );
     };
     let work = run.kept_dir("kernel")?;
+    match (source.pinned(), &source.package) {
+        (Some(pinned), _) => of_file(run, &pinned, &work),
+        (None, Some(meta)) => of_apt(run, meta, &work),
+        (None, None) => Err(run.fail("its source is empty", "correct the manifest")),
+    }
+}
+
+/// From a `.deb` whose sum the manifest has.
+fn of_file(run: &mut Run<'_>, pinned: &Pinned<'_>, work: &Path) -> Outcome {
+    let modules = &run.manifest().kernel.modules;
+    let fingerprint = fingerprint(&[pinned.sha256.as_bytes(), modules.join("\n").as_bytes()]);
+    if let Some(detail) = run.cached(&fingerprint)? {
+        return Ok((StepState::Cached, detail));
+    }
+    let deb = download::bring(run, pinned, work, "pinned.deb.part").map_err(|e| match e {
+        Missing::Unreachable(why) => run.fail(why, "run it again: it goes on where it was"),
+        Missing::Failed(failure) => failure,
+    })?;
+    let program = run.program("dpkg-deb", work).args(["--show", "--showformat"]);
+    let program = program.args(["${Package} ${Version}"]).args([&deb]).keep_stdout();
+    let said = run.run_program("dpkg-deb", program, None)?;
+    let Some((name, version)) = said.stdout.split_once(' ').filter(|_| said.status.success())
+    else {
+        let why = format!("{} is no Debian package", download::place(pinned));
+        return Err(run.fail(why, "correct the manifest"));
+    };
+    let package = Package {
+        name: name.to_owned(),
+        version: version.trim().to_owned(),
+        size: 0,
+        sha256: pinned.sha256.to_owned(),
+    };
+    made_of(run, &package, &deb, fingerprint)
+}
+
+/// From apt, by the metapackage that depends on the current kernel.
+fn of_apt(run: &mut Run<'_>, meta: &str, work: &Path) -> Outcome {
     run.detail("asking apt");
-    let (name, version) = match find(run, meta, &work) {
+    let (name, version) = match find(run, meta, work) {
         Ok(found) => found,
         // apt knows nothing, but there is a kernel: it is as good as it was.
         Err(Failure::Step(problem)) => match made_before(run)? {
@@ -53,21 +91,24 @@ pub(super) fn run(run: &mut Run<'_>) -> Outcome {
         },
         Err(other) => return Err(other),
     };
-    let modules = kernel.modules.join("\n");
+    let modules = run.manifest().kernel.modules.join("\n");
     let parts = [&name, &version, &modules];
     let fingerprint = fingerprint(&parts.map(|p| p.as_bytes()));
     if let Some(detail) = run.cached(&fingerprint)? {
         return Ok((StepState::Cached, detail));
     }
-    let package = look_up(run, name, version, &work)?;
-    let deb = fetch(run, &package, &work)?;
-    let outputs = unpack(run, &package, &deb, &kernel.modules)?;
+    let package = look_up(run, name, version, work)?;
+    let deb = fetch(run, &package, work)?;
+    made_of(run, &package, &deb, fingerprint)
+}
+
+/// The step's outputs, out of a package that has been checked.
+fn made_of(run: &mut Run<'_>, package: &Package, deb: &Path, fingerprint: String) -> Outcome {
+    let outputs = unpack(run, package, deb, &run.manifest().kernel.modules)?;
     let detail = format!("{} {}", package.name, package.version);
-    let done = run.commit(fingerprint, &detail, outputs, None)?;
-    // What cannot be removed now is removed with the working directory.
-    let _ = fs::remove_file(deb);
-    let _ = fs::remove_dir_all(work.with_file_name(TREE));
-    Ok(done)
+    // The package stays with the working directory: were the next step to fail, it would be
+    // needed again.
+    run.commit(fingerprint, &detail, outputs, None)
 }
 
 fn made_before(run: &mut Run<'_>) -> Result<Option<String>, Failure> {

@@ -6,6 +6,7 @@
 //! and only then recorded. So a bootstrap can be killed at any moment: the next one goes on.
 
 mod child;
+mod download;
 mod failure;
 mod firecracker;
 mod image;

@@ -187,16 +187,28 @@ impl<'a> Run<'a> {
         program: Program,
         grows: Option<(&Path, u64)>,
     ) -> Result<Ended, Failure> {
+        let size = |path: &Path| path.metadata().map_or(0, |m| m.len());
+        self.watch_program(name, program, |run| {
+            if let Some((path, total)) = grows {
+                run.progress(size(path), total);
+            }
+            true
+        })
+    }
+
+    /// Runs a program, its lines going to the log; `tick` is called several times a second and
+    /// answers whether it may go on.
+    pub fn watch_program(
+        &mut self,
+        name: &str,
+        program: Program,
+        mut tick: impl FnMut(&mut Self) -> bool,
+    ) -> Result<Ended, Failure> {
         let cancel = self.cancel;
         // Both closures want the run; each takes its turn.
         let run = std::cell::RefCell::new(&mut *self);
         let line = |text: &str| run.borrow_mut().log(text);
-        let tick = || {
-            if let Some((path, total)) = grows {
-                let done = path.metadata().map_or(0, |m| m.len());
-                run.borrow_mut().progress(done, total);
-            }
-        };
+        let tick = || tick(&mut run.borrow_mut());
         let ended = program.run(cancel, line, tick);
         match ended {
             Ok(Some(ended)) => Ok(ended),

@@ -29,7 +29,8 @@ pub(super) fn remove(dir: &Path, runtime: &Path) -> io::Result<()> {
             // util-linux: as root over the user's own range of ids.
             let rm = ["--user", "--map-root-user", "--map-auto", "--", "rm", "-rf", "--"];
             let program = Program::new("unshare", Path::new("/"), runtime);
-            let ended = program.args(rm).args([dir]).run(&AtomicBool::new(false), |_| (), || ())?;
+            let ended =
+                program.args(rm).args([dir]).run(&AtomicBool::new(false), |_| (), || true)?;
             match ended {
                 Some(ended) if ended.status.success() => Ok(()),
                 _ => Err(e),
