@@ -188,6 +188,8 @@ impl<'a> Life<'a> {
                 guest.entered = true;
                 self.mark(BootMark::SwitchRoot);
             }
+            // Said more than once, in case it was not heard.
+            Marker::SshReady { .. } if guest.ready => {}
             Marker::SshReady { .. } => {
                 guest.ready = true;
                 self.mark(BootMark::Ssh);

@@ -1,8 +1,7 @@
 //! What stays of the init: a small process beside the init of the image, `banger-guest` in a
 //! list of processes.
 //!
-//! It says on the console when something listens on the SSH port, once, and hears the power
-//! button. Images need neither a daemon for ACPI nor a logind for that: whoever runs the
+//! It says on the console when something listens on the SSH port, and hears the power button. Images need neither a daemon for ACPI nor a logind for that: whoever runs the
 //! machine is told to power off in the way it understands.
 
 use std::{
@@ -29,6 +28,11 @@ pub const NAME: &str = "banger-guest";
 /// The port of SSH.
 const SSH_PORT: u16 = 22;
 
+/// In how many milliseconds it is said again that SSH listens. A getty that starts at that moment
+/// hangs up the console, and what was on its way out is lost: one boot of some sixty on a busy
+/// machine was never heard to be ready.
+const AGAIN_AFTER: [u16; 2] = [1_000, 5_000];
+
 /// Starts the helper, in the root file system that was entered.
 pub(super) fn spawn() -> Result<(), Fatal> {
     Command::new("/proc/self/exe")
@@ -48,19 +52,12 @@ pub(super) fn run() {
     // Away from the console: the shell there must not find us in its session.
     let _ = setsid();
     let mut button = open_button(Path::new("/sys/class/input"), Path::new("/dev/input"));
-    let mut looks = Some(0);
+    let mut news = News::default();
     loop {
-        if let Some(done) = looks {
-            if ssh_listens() {
-                announce();
-                looks = None;
-            } else {
-                looks = Some(done + 1);
-            }
-        }
-        let timeout = looks.map_or(PollTimeout::NONE, pause_after);
+        news.look(ssh_listens, || announce(Path::new("/dev/console")));
+        let timeout = news.pause();
         let Some(file) = &mut button else {
-            if looks.is_none() {
+            if news.is_out() {
                 return;
             }
             let _ = poll(&mut [], timeout);
@@ -73,6 +70,35 @@ pub(super) fn run() {
                 Some(false) => {}
                 None => button = None,
             }
+        }
+    }
+}
+
+/// What there is to say, until it has been said often enough.
+#[derive(Debug, Default)]
+struct News {
+    looks: u32,
+    said: usize,
+}
+
+impl News {
+    fn is_out(&self) -> bool {
+        self.said > AGAIN_AFTER.len()
+    }
+
+    /// Says it if it `is_so`, unless it is out; `say` tells whether it could be said.
+    fn look(&mut self, is_so: impl FnOnce() -> bool, say: impl FnOnce() -> bool) {
+        if !self.is_out() {
+            self.looks += 1;
+            self.said += usize::from(is_so() && say());
+        }
+    }
+
+    /// How long to wait before the next look.
+    fn pause(&self) -> PollTimeout {
+        match self.said {
+            0 => pause_after(self.looks),
+            said => AGAIN_AFTER.get(said - 1).map_or(PollTimeout::NONE, |after| (*after).into()),
         }
     }
 }
@@ -112,7 +138,8 @@ fn listens(table: &str, port: u16) -> bool {
     })
 }
 
-fn announce() {
+/// Says that SSH listens; whether the console took it.
+fn announce(console: &Path) -> bool {
     let uptime_ms = clock_gettime(ClockId::CLOCK_BOOTTIME)
         .ok()
         .and_then(|t| u64::try_from(t.tv_sec() * 1_000 + t.tv_nsec() / 1_000_000).ok())
@@ -121,11 +148,10 @@ fn announce() {
     let console = fs::OpenOptions::new()
         .write(true)
         .custom_flags(nix::fcntl::OFlag::O_NOCTTY.bits())
-        .open("/dev/console");
-    if let Ok(mut console) = console {
-        // In one write, so that it comes out in one piece.
-        let _ = console.write_all(Marker::SshReady { uptime_ms }.to_string().as_bytes());
-    }
+        .open(console);
+    // In one write, so that it comes out in one piece.
+    let marker = Marker::SshReady { uptime_ms }.to_string();
+    console.is_ok_and(|mut console| console.write_all(marker.as_bytes()).is_ok())
 }
 
 /// Opens the input device of the power button.
@@ -187,6 +213,35 @@ mod tests {
    1: 0F02000A:1F90 0202000A:0050 01 00000000:00000000 00:00000000 00000000     0        0 2 1
    2: 0100007F:0035 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 3 1
 ";
+
+    #[test]
+    fn what_the_console_did_not_take_is_said_again_and_what_it_took_twice_more() {
+        let mut news = News::default();
+        let mut waits = Vec::new();
+        // Not so yet; so, and the console is being hung up; taken three times.
+        for (is_so, taken) in
+            [(false, true), (true, false), (true, true), (true, true), (true, true)]
+        {
+            assert!(!news.is_out());
+            news.look(|| is_so, || taken);
+            waits.push(news.pause());
+        }
+        let after = |milliseconds: u16| PollTimeout::from(milliseconds);
+        assert_eq!(waits, [after(20), after(20), after(1_000), after(5_000), PollTimeout::NONE]);
+        assert!(news.is_out());
+        news.look(|| panic!("nobody asks any more"), || false);
+    }
+
+    #[test]
+    fn a_console_that_takes_nothing_is_told_of() {
+        let dir = tempfile::tempdir().unwrap();
+        let console = dir.path().join("console");
+        assert!(!announce(&console));
+        fs::write(&console, "").unwrap();
+        assert!(announce(&console));
+        let said = fs::read_to_string(&console).unwrap();
+        assert!(said.contains("ssh"), "{said:?}");
+    }
 
     #[test]
     fn a_listener_is_found_in_the_kernels_table() {

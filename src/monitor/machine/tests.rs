@@ -94,6 +94,8 @@ async fn boot(outside: &mut Outside) {
         outside.markers.send(marker).await.expect("taken");
     }
     outside.until("ready", |s| s.phase == MonitorPhase::Ready).await;
+    // As a guest does: it cannot know that it was heard.
+    outside.markers.send(Marker::SshReady { uptime_ms: 1_005 }).await.expect("taken");
 }
 
 fn script() -> Script {
