@@ -13,6 +13,7 @@ needed=(
     cc:gcc
     /usr/include/stdio.h:libc6-dev
     curl:curl
+    depmod:kmod
     dpkg-deb:dpkg
     mke2fs:e2fsprogs
     mmdebstrap:mmdebstrap

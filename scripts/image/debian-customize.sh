@@ -54,7 +54,7 @@ for late in systemd-udevd.service systemd-udev-trigger.service systemd-journal-f
 done
 
 # --- What the image cannot do anyway --------------------------------------------------------
-# The kernel is the host's affair: without its modules here there is nothing to load.
+# The kernel is the host's affair: if it gave no modules there is nothing to load.
 for loader in modprobe@.service systemd-modules-load.service; do
     printf '[Unit]\nConditionPathIsDirectory=/lib/modules/%%v\n' | unit "$loader.d/banger.conf"
 done

@@ -27,7 +27,7 @@ size=${BANGER_DEBIAN_MIB:-4096}
 work_directory "$output"
 
 suite=bookworm
-packages=systemd,systemd-sysv,udev,dbus,openssh-server,iproute2,iputils-ping,procps
+packages=systemd,systemd-sysv,udev,dbus,openssh-server,iproute2,iputils-ping,procps,kmod
 packages=$packages,ca-certificates,netbase,less,vim-tiny,bash-completion
 
 step "packages"

@@ -35,6 +35,7 @@ pub(super) const INITRD: &str = "initrd.cpio";
 const FIRECRACKER: &str = "firecracker";
 const JAILER: &str = "jailer";
 pub(super) const MODULES_DIR: &str = "modules";
+pub(super) const MODULES_IMAGE: &str = "modules.img";
 pub(super) const IMAGES_DIR: &str = "images";
 
 impl Bundle {
@@ -88,6 +89,14 @@ impl Bundle {
     #[must_use]
     pub fn initrd(&self) -> PathBuf {
         self.dir.join(INITRD)
+    }
+
+    /// All of the kernel's modules: an ext4 file system to be read only, whose root is what
+    /// belongs at `/lib/modules/<release>`. A runtime directory that an older banger made has none.
+    #[must_use]
+    pub fn modules(&self) -> Option<PathBuf> {
+        let image = self.dir.join(MODULES_IMAGE);
+        (self.record.files.contains_key(MODULES_IMAGE) && image.is_file()).then_some(image)
     }
 
     /// The base images in the record, by name.

@@ -14,6 +14,9 @@ use crate::{
 /// The port SSH listens on in the guest.
 pub const SSH_PORT: u16 = 22;
 
+/// The guest's name of the second disk.
+const MODULES_DEVICE: &str = "/dev/vdb";
+
 /// What every run of one VM has in common.
 pub struct Plan<'a> {
     /// The VM.
@@ -61,10 +64,18 @@ impl Plan<'_> {
             cmdline: self.cmdline(way).map_err(|why| {
                 Problem::new("cannot tell the guest what it is to be", why, "rename the VM")
             })?,
-            disks: vec![Disk { path: disk, read_only: false }],
+            disks: self.disks(disk),
             nics: vec![nic],
             socket: self.paths.vmm_socket(),
         })
+    }
+
+    /// The root, then what only is read: all guests of a runtime directory have the same file of
+    /// modules, and the host's memory holds it once.
+    fn disks(&self, root: PathBuf) -> Vec<Disk> {
+        let root = Disk { path: root, read_only: false };
+        let modules = self.bundle.modules().map(|path| Disk { path, read_only: true });
+        std::iter::once(root).chain(modules).collect()
     }
 
     fn cmdline(&self, way: &Way) -> Result<String, String> {
@@ -72,6 +83,7 @@ impl Plan<'_> {
         let mut params = GuestParams::new(self.spec.name.clone());
         params.ssh_key = Some(key);
         params.network = Some(guest_network(way)?);
+        params.modules = self.bundle.modules().map(|_| MODULES_DEVICE.to_owned());
         // Images of an older layout have these on disks of their own, which are not there.
         for unit in ["home.mount", "var.mount"] {
             params.mask.push(unit.parse().map_err(|e| format!("{unit}: {e}"))?);

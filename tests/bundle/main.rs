@@ -30,6 +30,13 @@ fn verified(dir: &Path) -> Vec<String> {
     result.findings.iter().map(ToString::to_string).collect()
 }
 
+/// What a module holds in the file system of all modules.
+fn module_of(bundle: &Bundle, module: &str) -> String {
+    let mut debugfs = Command::new("/usr/sbin/debugfs");
+    debugfs.args(["-R", &format!("cat /kernel/{module}")]).arg(bundle.modules().unwrap());
+    String::from_utf8(debugfs.output().unwrap().stdout).unwrap()
+}
+
 #[test]
 fn a_bootstrap_makes_what_vms_need_and_the_next_has_nothing_to_do() {
     let fixture = Fixture::new();
@@ -42,6 +49,7 @@ fn a_bootstrap_makes_what_vms_need_and_the_next_has_nothing_to_do() {
     assert_eq!(fs::read(bundle.vmlinux()).unwrap(), b"\x7fELF kernel 1.0");
     let initrd = fs::read(bundle.initrd()).unwrap();
     assert!(initrd.windows(10).any(|w| w == b"b.ko\na.ko\n"), "the order of the modules");
+    assert_eq!(module_of(&bundle, "net/a.ko"), "net/a.ko 1.0");
     assert_eq!(fs::read(fixture.file("jailer")).unwrap(), b"jail");
     let names: Vec<_> = bundle.images().into_iter().map(|i| i.name).collect();
     assert_eq!(names, ["one", "two"]);
@@ -187,6 +195,13 @@ fn what_changed_is_made_again_and_nothing_else() {
     assert_eq!(states(&steps), [Done, Cached, Done, Done, Cached, Cached]);
     let bundle = Bundle::open(&fixture.options.dir).unwrap();
     assert_eq!(fs::read(bundle.vmlinux()).unwrap(), b"\x7fELF kernel 2.0");
+    assert_eq!(module_of(&bundle, "net/a.ko"), "net/a.ko 2.0", "of the kernel that is used");
+    let modules = fs::read(bundle.modules().unwrap()).unwrap();
+    fs::remove_file(bundle.modules().unwrap()).unwrap();
+    assert_eq!(bundle.modules(), None);
+    fixture.run();
+    let again = fs::read(bundle.modules().unwrap()).unwrap();
+    assert!(modules == again, "the same package, the same bytes");
 
     let mut init = fs::read(fixture.root.join("init")).unwrap();
     init.push(0);

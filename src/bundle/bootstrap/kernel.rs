@@ -1,4 +1,5 @@
-//! The step that takes the guests' kernel and its modules out of Debian's package.
+//! The step that takes the guests' kernel and its modules out of Debian's package: those of the
+//! initrd one by one, and all of them as one file system.
 
 use std::{
     env::consts::ARCH,
@@ -9,6 +10,7 @@ use std::{
 use super::{
     download::{self, Missing},
     failure::Failure,
+    modules,
     run::{Outcome, Output, Run},
 };
 use crate::{
@@ -16,7 +18,7 @@ use crate::{
         digest::fingerprint,
         format::bzimage,
         manifest::{Arch, Pinned},
-        open::{MODULES_DIR, VMLINUX},
+        open::{MODULES_DIR, MODULES_IMAGE, VMLINUX},
     },
     domain::StepState,
 };
@@ -30,6 +32,9 @@ struct Package {
     size: u64,
     sha256: String,
 }
+
+/// Goes into the fingerprint: to be changed when other things are made of the same package.
+const MAKES: &str = "with modules.img 1";
 
 /// Where the package is unpacked.
 const TREE: &str = "kernel-tree";
@@ -54,7 +59,8 @@ pub(super) fn run(run: &mut Run<'_>) -> Outcome {
 /// From a `.deb` whose sum the manifest has.
 fn of_file(run: &mut Run<'_>, pinned: &Pinned<'_>, work: &Path) -> Outcome {
     let modules = &run.manifest().kernel.modules;
-    let fingerprint = fingerprint(&[pinned.sha256.as_bytes(), modules.join("\n").as_bytes()]);
+    let parts = [pinned.sha256, &modules.join("\n"), MAKES];
+    let fingerprint = fingerprint(&parts.map(str::as_bytes));
     if let Some(detail) = run.cached(&fingerprint)? {
         return Ok((StepState::Cached, detail));
     }
@@ -92,8 +98,8 @@ fn of_apt(run: &mut Run<'_>, meta: &str, work: &Path) -> Outcome {
         Err(other) => return Err(other),
     };
     let modules = run.manifest().kernel.modules.join("\n");
-    let parts = [&name, &version, &modules];
-    let fingerprint = fingerprint(&parts.map(|p| p.as_bytes()));
+    let parts = [&name, &version, &modules, MAKES];
+    let fingerprint = fingerprint(&parts.map(str::as_bytes));
     if let Some(detail) = run.cached(&fingerprint)? {
         return Ok((StepState::Cached, detail));
     }
@@ -203,7 +209,7 @@ fn unpack(
     run: &mut Run<'_>,
     package: &Package,
     deb: &Path,
-    modules: &[String],
+    wanted: &[String],
 ) -> Result<Vec<Output>, Failure> {
     run.detail(&format!("unpacking {} {}", package.name, package.version));
     let tree = run.fresh_dir(TREE)?;
@@ -233,8 +239,10 @@ fn unpack(
         version: package.version.clone(),
     };
     let mut outputs = vec![output(vmlinux, VMLINUX.to_owned())];
+    let image = modules::make(run, &tree, release)?;
+    outputs.push(output(image, MODULES_IMAGE.to_owned()));
     let dir = tree.join("lib/modules").join(release).join("kernel");
-    for module in modules {
+    for module in wanted {
         let from = dir.join(module);
         if !from.is_file() {
             let why = format!("{} {} has no module {module}", package.name, package.version);

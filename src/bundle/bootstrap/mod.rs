@@ -13,6 +13,7 @@ mod image;
 mod initrd;
 mod kernel;
 mod lock;
+mod modules;
 mod run;
 mod tools;
 mod work;

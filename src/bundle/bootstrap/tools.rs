@@ -15,9 +15,11 @@ use crate::{
 type Tool = (&'static str, &'static str);
 
 /// What the steps run, beside what every Debian has.
-const TOOLS: [Tool; 6] = [
+const TOOLS: [Tool; 8] = [
     ("apt-get", "apt"),
     ("curl", "curl"),
+    ("debugfs", "e2fsprogs"),
+    ("depmod", "kmod"),
     ("dpkg-deb", "dpkg"),
     ("mke2fs", "e2fsprogs"),
     ("mmdebstrap", "mmdebstrap"),

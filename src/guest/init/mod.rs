@@ -11,6 +11,7 @@
 
 pub mod helper;
 pub mod identity;
+mod modules;
 mod netlink;
 mod network;
 mod root;
@@ -125,6 +126,11 @@ fn boot(params: &GuestParams) -> Result<std::convert::Infallible, Fatal> {
         for warning in identity::apply(Path::new("/"), params) {
             println!("banger: {warning}");
         }
+    }
+    if let Some(device) = &params.modules
+        && let Err(error) = modules::mount(device, params.root.read_only)
+    {
+        println!("banger: {error}");
     }
     helper::spawn()?;
     // Ctrl-Alt-Del is how Firecracker presses the power button. As the kernel starts it would

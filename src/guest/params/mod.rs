@@ -8,6 +8,7 @@
 //! | `banger.dns` | name servers, separated by `,` | no; only with `banger.addr` |
 //! | `banger.mtu` | bytes of a packet, 1280 to 65535 | no; only with `banger.addr` |
 //! | `banger.key` | who may log in as root: see [`AuthorizedKey`] | no |
+//! | `banger.modules` | the disk that holds all modules of this kernel: `/dev/vdb` | no |
 //! | `systemd.mask` | a unit not to be started; once for each unit. Read by systemd itself | no |
 //! | `root`, `rootfstype`, `ro`, `rw` | the root file system: see [`RootFs`] | no |
 //!
@@ -35,6 +36,9 @@ pub struct GuestParams {
     pub network: Option<GuestNetwork>,
     /// Who may log in as root over SSH.
     pub ssh_key: Option<AuthorizedKey>,
+    /// The device of the file system that is to be mounted where this kernel's modules belong, if
+    /// the image has none.
+    pub modules: Option<String>,
     /// Units systemd is not to start, for this boot only.
     pub mask: Vec<UnitName>,
     /// The root file system.
@@ -80,7 +84,14 @@ impl GuestParams {
     /// Parameters with nothing but a host name, and the root file system on the first disk.
     #[must_use]
     pub fn new(hostname: VmName) -> Self {
-        Self { hostname, network: None, ssh_key: None, mask: Vec::new(), root: RootFs::default() }
+        Self {
+            hostname,
+            network: None,
+            ssh_key: None,
+            modules: None,
+            mask: Vec::new(),
+            root: RootFs::default(),
+        }
     }
 
     /// The guest's part of the kernel command line.
@@ -108,6 +119,9 @@ impl GuestParams {
         }
         if let Some(key) = &self.ssh_key {
             add("banger.key", &key.to_parameter());
+        }
+        if let Some(device) = &self.modules {
+            add("banger.modules", device);
         }
         for unit in &self.mask {
             add("systemd.mask", unit);
@@ -151,6 +165,7 @@ struct Reader {
     dns: Vec<Ipv4Addr>,
     mtu: Option<u16>,
     ssh_key: Option<AuthorizedKey>,
+    modules: Option<String>,
     mask: Vec<UnitName>,
     device: Option<String>,
     fstype: Option<String>,
@@ -176,6 +191,7 @@ impl Reader {
             }
             "banger.mtu" => self.mtu = self.value(key, mtu(value)),
             "banger.key" => self.ssh_key = self.value(key, AuthorizedKey::from_parameter(value)),
+            "banger.modules" => self.modules = self.value(key, RootFs::check_device(value)),
             "systemd.mask" => {
                 let unit = self.value(key, value.parse());
                 self.mask.extend(unit);
@@ -188,7 +204,7 @@ impl Reader {
             _ if key.starts_with("banger.") => self.problem(
                 key,
                 "is not known; there are banger.host, banger.addr, banger.gw, banger.dns, \
-                 banger.mtu and banger.key",
+                 banger.mtu, banger.key and banger.modules",
             ),
             _ => {}
         }
@@ -224,7 +240,8 @@ impl Reader {
                 let network =
                     self.address.map(|address| GuestNetwork { address, gateway, dns, mtu });
                 let root = RootFs::from_checked(self.device, self.fstype, self.read_only);
-                Ok(GuestParams { hostname, network, ssh_key: self.ssh_key, mask: self.mask, root })
+                let Self { ssh_key, modules, mask, .. } = self;
+                Ok(GuestParams { hostname, network, ssh_key, modules, mask, root })
             }
             _ => Err(self.problems),
         }

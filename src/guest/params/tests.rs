@@ -13,6 +13,7 @@ fn example() -> GuestParams {
             mtu: Some(1420),
         }),
         ssh_key: Some(KEY.parse().expect("valid")),
+        modules: Some("/dev/vdb".to_owned()),
         mask: vec!["home.mount".parse().expect("valid"), "var.mount".parse().expect("valid")],
         ..GuestParams::new("web".parse().expect("valid"))
     }
@@ -31,7 +32,7 @@ fn the_command_line_is_what_the_table_says() {
         "root=/dev/vda rootfstype=ext4 rw banger.host=web banger.addr=10.0.2.15/24 \
          banger.gw=10.0.2.2 banger.dns=10.0.2.3,9.9.9.9 banger.mtu=1420 \
          banger.key=ssh-ed25519:AAAAC3NzaC1lZDI1NTE5AAAAIDi0+/abcde=:dev@work%3a%20the%20laptop \
-         systemd.mask=home.mount systemd.mask=var.mount"
+         banger.modules=/dev/vdb systemd.mask=home.mount systemd.mask=var.mount"
     );
 }
 
@@ -80,6 +81,7 @@ fn each_bad_value_is_a_readable_problem() {
         ("banger.key=ssh-rsa:AA\"A:", "banger.key: the key has a character"),
         ("banger.key=ssh-rsa:AAAA:%0a", "banger.key: the comment of the key has a control"),
         ("banger.key=ssh-rsa:AAAA:%f", "banger.key: “%f” is not a comment in percent"),
+        ("banger.modules=vdb", "banger.modules: “vdb” is not a device"),
         ("systemd.mask=../x", "systemd.mask: “../x” is not a unit"),
         ("systemd.mask=.mount", "systemd.mask: “.mount” is not a unit"),
         ("root=UUID=1234", "root: “UUID=1234” is not a device"),
@@ -115,6 +117,7 @@ prop_compose! {
             "([A-Za-z0-9+/]{4}){1,40}", "\\PC{0,30}")),
         mask in proptest::collection::vec("[a-z@\\\\-]{1,20}\\.(mount|service|timer)", 0..4),
         device in "/dev/[a-z]{1,3}[0-9]?",
+        modules in proptest::option::of("/dev/[a-z]{1,3}"),
         read_only in any::<bool>(),
     ) -> GuestParams {
         let network = net.map(|(address, prefix, gateway, dns, mtu)| GuestNetwork {
@@ -128,6 +131,7 @@ prop_compose! {
             hostname: host.parse().expect("a label"),
             network,
             ssh_key: key.map(|key| line(key).parse().expect("a key")),
+            modules,
             mask: mask.iter().map(|unit| unit.parse().expect("a unit")).collect(),
             root: RootFs::from_checked(Some(device), None, read_only),
         }

@@ -5,15 +5,17 @@
 //!      firecracker                          copied here by the jailer, which also makes
 //!      dev/{kvm,net/tun,urandom}            these
 //!      vmlinux, initrd                      links to the runtime directory's, or copies
-//!      disk0, …                             nodes of the same block devices, of the jail's user
+//!      disk0, …                             nodes of the same block devices, of the jail's user;
+//!                                           files that are only read: links, or copies
 //!      run/banger/<vm>/…                    socket and pipes, at the same path as without a jail
 //! ```
 //!
 //! - **The user's files keep their owner and mode.** The jail's user may not open a file of the
 //!   user's, and neither a hard link nor a bind mount changes that; a device node does, as it has
-//!   an owner of its own. So disks must be block devices: dm-snapshots are, and a file becomes
-//!   one with a loop device.
-//! - **Kernel and initrd** are anyone's to read: linked, or copied where they cannot be.
+//!   an owner of its own. So disks that are written must be block devices: dm-snapshots are, and
+//!   a file becomes one with a loop device.
+//! - **Kernel, initrd and files that are only read** are anyone's to read: linked, or copied
+//!   where they cannot be.
 //! - **Nothing is mounted** on the host; the jailer's own mounts are in a namespace that goes
 //!   with it. So removing the directory is removing all of it.
 //! - **No network namespace**: the TAP is a port of the host's bridge, and a device can be
@@ -140,7 +142,7 @@ impl Jailer {
         let (command, socket, places) = self.plan(&exec, spec);
         let within = |path: &Path| inside.join(path.strip_prefix("/").unwrap_or(path));
         for (disk, place) in spec.disks.iter().zip(&places.disks) {
-            node(disk, &within(place), uid)?;
+            put_disk(disk, &within(place), uid)?;
         }
         if let Some(root) = &self.cgroups {
             make_cgroup(root, &spec.vm).map_err(|e| failed(root, &e))?;
@@ -251,9 +253,13 @@ fn provide(from: &Path, to: &Path) -> io::Result<()> {
     fs::set_permissions(to, Permissions::from_mode(0o444))
 }
 
-/// Makes a node of the same device for the jail's user.
-fn node(disk: &Disk, to: &Path, uid: u32) -> Result<(), VmmError> {
+/// Gives the jail a disk: a node of the same device for the jail's user, or the file that is only
+/// read.
+fn put_disk(disk: &Disk, to: &Path, uid: u32) -> Result<(), VmmError> {
     let meta = fs::metadata(&disk.path).map_err(|e| failed(&disk.path, &e))?;
+    if disk.read_only && meta.is_file() {
+        return provide(&disk.path, to).map_err(|e| failed(&disk.path, &e));
+    }
     if !meta.file_type().is_block_device() {
         let path = disk.path.display();
         return Err(refused(format!(
