@@ -72,9 +72,23 @@ pub enum Verb {
     /// The root helper's own process: started by systemd, or by hand with sudo.
     #[command(hide = true)]
     HostHelper(HostHelper),
+    /// Hold a mounted image while it is customized: started by banger itself, of no use by hand.
+    #[command(hide = true)]
+    OwnRoot(OwnRoot),
     /// Own one running VM: started by banger itself, of no use by hand.
     #[command(hide = true)]
     Monitor(Monitor),
+}
+
+/// `own-root`.
+#[derive(Debug, Args)]
+pub struct OwnRoot {
+    /// The disk image
+    pub disk: PathBuf,
+    /// Where it is mounted
+    pub at: PathBuf,
+    /// The directory of work
+    pub work: PathBuf,
 }
 
 /// `monitor`: all of it explicit, as it must not depend on where it is started.

@@ -36,6 +36,7 @@ use setup::Setup;
 
 use crate::{
     domain::{Problem, UnixMs},
+    host,
     session::Size,
     supervisor::{ConsoleKind, Origin},
 };
@@ -55,6 +56,7 @@ pub fn run(verb: &Verb, connect: Connect) -> Outcome {
         Verb::Runtime(runtime) => return runtime::run(&runtime.verb),
         Verb::Helper(helper) => return helper::run(&helper.verb),
         Verb::HostHelper(host_helper) => return helper::serve(host_helper),
+        Verb::OwnRoot(root) => return own_root(root),
         _ => {}
     }
     let setup = Setup::for_verb(Origin::Script)?;
@@ -91,6 +93,7 @@ pub fn run(verb: &Verb, connect: Connect) -> Outcome {
         | Verb::Runtime(_)
         | Verb::Helper(_)
         | Verb::HostHelper(_)
+        | Verb::OwnRoot(_)
         | Verb::Monitor(_) => Ok(exit::USAGE),
     }
 }
@@ -112,6 +115,18 @@ pub fn no_terminal() -> Failure {
         "standard input and output are not both a terminal",
         "in scripts use verbs such as `banger ls`; `banger --help` lists them",
     ))
+}
+
+/// Holds a mounted image: for `images build`, by which alone it is started.
+fn own_root(root: &args::OwnRoot) -> Outcome {
+    match host::own_root::hold(&root.disk, &root.at, &root.work) {
+        Ok(()) => Ok(exit::OK),
+        Err(error) => {
+            // Not as an error of its own: who started it says what it means.
+            out::note(&error.to_string());
+            Ok(exit::FAILED)
+        }
+    }
 }
 
 /// A serial console does not know its size; a session wants one.

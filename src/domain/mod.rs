@@ -16,6 +16,7 @@ mod net;
 mod paths;
 mod phase;
 mod problem;
+mod recipe;
 mod report;
 mod size;
 mod spec;
@@ -42,6 +43,7 @@ pub use net::{BRIDGE_PREFIX, NetworkKind, Subnet, TAP_PREFIX, Tag, mac, tap_name
 pub use paths::{Layout, SOCKET_PATH_MAX, VmPaths};
 pub use phase::{Phase, Wanted};
 pub use problem::{FieldProblem, Problem};
+pub use recipe::RecipeProblem;
 pub use report::{CheckLevel, CheckView, HostReport, MadeState, MadeView, OrphanView};
 pub use size::{ByteSize, parse_mib};
 pub use spec::{Field, OverlayKind, VmDraft, VmSpec, VmmKind, Wishes};

@@ -16,6 +16,7 @@ pub mod lock;
 pub mod memory;
 pub mod net;
 pub mod ops;
+pub mod own_root;
 pub mod process;
 pub mod pty;
 pub mod replace;

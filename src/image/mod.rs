@@ -1,6 +1,7 @@
 //! Base images and the disks made from them.
 
 mod base;
+pub mod build;
 mod ext4;
 
 pub use base::BaseImage;

@@ -195,23 +195,35 @@ impl Loop {
     /// # Errors
     /// If there are no loop devices, or the kernel does not take the file; the words say why.
     pub fn attach(backing: BorrowedFd<'_>, label: &Label) -> io::Result<Self> {
-        let control = control()?;
-        let (flags, base) = match label {
-            Label::Base(_) => (AUTOCLEAR | READ_ONLY, true),
-            Label::Cow(..) => (AUTOCLEAR | DIRECT_IO, false),
+        let flags = match label {
+            Label::Base(_) => AUTOCLEAR | READ_ONLY,
+            Label::Cow(..) => AUTOCLEAR | DIRECT_IO,
         };
+        Self::configure(backing, flags, &label.to_string())
+    }
+
+    /// Makes a loop of a file that is mounted and written to: it goes when it is unmounted and
+    /// this is dropped.
+    ///
+    /// # Errors
+    /// As [`Loop::attach`].
+    pub fn of_work(backing: BorrowedFd<'_>) -> io::Result<Self> {
+        Self::configure(backing, AUTOCLEAR, "banger work")
+    }
+
+    fn configure(backing: BorrowedFd<'_>, flags: u32, name: &str) -> io::Result<Self> {
+        let control = control()?;
         let mut config = LoopConfig {
             fd: backing.as_raw_fd() as u32,
             block_size: SECTOR as u32,
             info: LoopInfo { flags, ..NO_INFO },
             reserved: [0; 8],
         };
-        let name = label.to_string();
         let length = name.len().min(config.info.file_name.len() - 1);
         config.info.file_name[..length].copy_from_slice(&name.as_bytes()[..length]);
         for _ in 0..ATTEMPTS {
             let number = call(&control, CTL_GET_FREE, 0)?;
-            let free = Self::open_node(&format!("loop{number}"), !base)?;
+            let free = Self::open_node(&format!("loop{number}"), flags & READ_ONLY == 0)?;
             // SAFETY: LOOP_CONFIGURE reads a `struct loop_config` and keeps none of it.
             let done = unsafe { libc::ioctl(free.file.as_raw_fd(), CONFIGURE, &raw const config) };
             match Errno::result(done) {

@@ -33,7 +33,7 @@
 mod busy;
 mod cow;
 mod ioctl;
-mod loops;
+pub(in crate::host) mod loops;
 mod node;
 mod table;
 
