@@ -16,4 +16,4 @@ pub use mounted::{HOLDER, Mounted, Session, shell_in};
 pub use parts::{Host, Parts, step_path};
 pub use preview::{Change, Preview};
 pub use recipe::{parse, toml_of};
-pub use steps::{LIB, Step, digests, scripts};
+pub use steps::{LIB, Step, all_digests, digests, scripts};

@@ -94,12 +94,13 @@ pub enum Session {
 }
 
 impl Session {
-    /// Notes it in the directory of the build.
+    /// Notes it in the directory of the build of `image`.
     ///
     /// # Errors
     /// If it cannot be written.
-    pub fn note(&self, dir: &Path) -> io::Result<()> {
-        fs::write(dir.join(NOTE), serde_json::to_vec(self)?)
+    pub fn note(&self, dir: &Path, image: &str) -> io::Result<()> {
+        let note = Note { image: image.to_owned(), session: self.clone() };
+        fs::write(dir.join(NOTE), serde_json::to_vec(&note)?)
     }
 
     /// Takes the note away: nobody can come in any more.
@@ -108,15 +109,23 @@ impl Session {
         let _ = fs::remove_file(dir.join(NOTE));
     }
 
-    /// The note in a directory, if there is one and it leads anywhere.
+    /// The note in a directory, if there is one and it leads anywhere: the image that is built,
+    /// and where.
     #[must_use]
-    pub fn find(dir: &Path) -> Option<Self> {
-        let session: Self = serde_json::from_slice(&fs::read(dir.join(NOTE)).ok()?).ok()?;
-        match &session {
+    pub fn find(dir: &Path) -> Option<(String, Self)> {
+        let note: Note = serde_json::from_slice(&fs::read(dir.join(NOTE)).ok()?).ok()?;
+        match &note.session {
             Self::Mounted { holder, .. } if !holder.alive() => None,
-            _ => Some(session),
+            _ => Some((note.image, note.session)),
         }
     }
+}
+
+/// What is noted of a build.
+#[derive(Serialize, Deserialize)]
+struct Note {
+    image: String,
+    session: Session,
 }
 
 /// The command of an interactive shell in a mounted root.

@@ -208,7 +208,7 @@ fn write_files(work: &Path, files: &[FileInto]) -> io::Result<()> {
         if file.to.ends_with('/') {
             to.push_str(&file.from.file_name().unwrap_or_default().to_string_lossy());
         }
-        let to = PathBuf::from(to.split('/').filter(|part| !part.is_empty()).collect::<PathBuf>());
+        let to: PathBuf = to.split('/').filter(|part| !part.is_empty()).collect();
         // What is named itself is followed if it is a link; what lies in a directory is not.
         if fs::metadata(&file.from).map_err(named)?.is_dir() {
             dirs.insert(to.clone());

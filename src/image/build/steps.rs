@@ -124,13 +124,23 @@ pub fn scripts() -> BTreeMap<&'static str, &'static str> {
     ]
 }
 
-/// What the steps of a recipe do, by their words: SHA-256 of their scripts with what they share,
-/// in lower-case hex.
+/// What each step does, by its word: SHA-256 of its script with what they share, in lower-case
+/// hex.
+#[must_use]
+pub fn all_digests() -> BTreeMap<String, String> {
+    digests_of(&Step::ALL)
+}
+
+/// As [`all_digests`], of the steps that a recipe needs.
 #[must_use]
 pub fn digests(recipe: &Recipe) -> BTreeMap<String, String> {
+    digests_of(&Step::of(recipe))
+}
+
+fn digests_of(steps: &[Step]) -> BTreeMap<String, String> {
     let scripts = scripts();
     let text = |name: &str| scripts.get(name).copied().unwrap_or_default();
-    let digest = |step: Step| {
+    let digest = |step: &Step| {
         let mut hash = Sha256::new();
         hash.update(text(LIB));
         hash.update([0]);
@@ -141,7 +151,7 @@ pub fn digests(recipe: &Recipe) -> BTreeMap<String, String> {
             hex
         })
     };
-    Step::of(recipe).into_iter().map(|step| (step.word().to_owned(), digest(step))).collect()
+    steps.iter().map(|step| (step.word().to_owned(), digest(step))).collect()
 }
 
 #[cfg(test)]
