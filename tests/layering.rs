@@ -36,9 +36,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("config", &["domain"]),
-    // Beside the supervisor's handle: `runtime …` is the bundle, `doctor` is bundle, host, names
-    // and store, `console` and `ssh` are a session on the user's own terminal, without a UI between.
-    ("cli", &["domain", "config", "supervisor", "bundle", "host", "names", "session", "store"]),
+    // Beside the supervisor's handle: `runtime …` is the bundle, `images …` the images, `doctor` is
+    // bundle, host, names and store, `console` and `ssh` are a session on the user's own terminal,
+    // without a UI between.
+    (
+        "cli",
+        &["domain", "config", "supervisor", "bundle", "host", "image", "names", "session", "store"],
+    ),
     ("tui", &["domain", "config", "term", "supervisor"]),
 ];
 

@@ -5,6 +5,7 @@
 #
 #   OUTPUT  the image to make: a sparse ext4 file system without a partition table
 #   env     BANGER_DEBIAN_MIB  size of the file system in MiB (default 4096)
+#           BANGER_PACKAGES    its package manifest (default assets/packages/debian.txt)
 #           TMPDIR             where about 400 MiB are needed while it is built
 #
 # The packages come from where this machine's apt gets its own, if that is Debian 12, else from
@@ -27,8 +28,7 @@ size=${BANGER_DEBIAN_MIB:-4096}
 work_directory "$output"
 
 suite=bookworm
-packages=systemd,systemd-sysv,udev,dbus,openssh-server,iproute2,iputils-ping,procps,kmod
-packages=$packages,ca-certificates,netbase,less,vim-tiny,bash-completion
+packages=$(manifest debian | tr ' ' ',')
 
 step "packages"
 debian_tar "$suite" "$packages" "$(cat "$here/debian-customize.sh")" "$work/tree.tar"

@@ -22,6 +22,13 @@ need() {
         fail "not found:$missing_programs (packages e2fsprogs, mmdebstrap, util-linux, apt)"
 }
 
+# manifest NAME: the packages of an image's manifest, on one line. BANGER_PACKAGES is another file.
+manifest() {
+    manifest_file=${BANGER_PACKAGES:-$here/../../assets/packages/$1.txt}
+    [ -r "$manifest_file" ] || fail "there is no $manifest_file"
+    sed 's/#.*//' "$manifest_file" | tr -s '[:space:]' ' ' | sed 's/^ //; s/ $//'
+}
+
 # work_directory OUTPUT: sets $work to a directory beside OUTPUT that is removed at the end.
 # Beside it, as a rename must do to put OUTPUT in its place, and /tmp may be small.
 work_directory() {

@@ -7,6 +7,7 @@
 #   DEBS    a directory with the .deb files; what is missing there is fetched into it with
 #           apt-get download, whose signatures vouch for it (default: a temporary directory)
 #   env     BANGER_TINY_MIB  size of the file system in MiB (default 256)
+#           BANGER_PACKAGES  its package manifest (default assets/packages/tiny.txt)
 #
 # Nothing is installed, and no rights are needed: a normal user needs user namespaces, so that
 # the files in the image belong to its root. OUTPUT appears complete or not at all.
@@ -14,7 +15,7 @@ set -eu
 export LC_ALL=C
 umask 022
 
-here=$(dirname "$0")
+here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=scripts/image/lib.sh
 . "$here/lib.sh"
 
@@ -30,7 +31,7 @@ mkdir -p "$debs"
 debs=$(cd "$debs" && pwd)
 
 # What is needed to run, and nothing of what only Debian's policy needs.
-packages="busybox-static dropbear-bin libc6 libcrypt1 libgmp10 libtomcrypt1 libtommath1 zlib1g"
+packages=$(manifest tiny)
 
 step "packages"
 missing=

@@ -9,17 +9,20 @@ mod format;
 mod locate;
 mod manifest;
 mod open;
+mod packages;
 mod record;
 mod report;
 mod sparse;
 mod verify;
 
 pub use bootstrap::{BootstrapOptions, BootstrapReport, bootstrap};
+pub(crate) use digest::{sha256, sha256_file};
 pub use locate::{Configured, Located, Origin, Places, locate, resolve, target};
 pub use manifest::{
     Arch, At, Firecracker, Image, Initrd, Kernel, Manifest, Member, Pinned, Qemu, Source, Sources,
 };
 pub use open::{Bundle, ImageFile};
+pub use packages::{MANIFEST_MAX, PackageManifest};
 pub use record::{FileRecord, ImageRecord, RECORD_FILE, Record, SCHEMA, StepRecord};
 pub use report::{Event, Reporter};
 pub use verify::{Finding, FindingKind, Verification, verify};

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{BOOTSTRAP, Manifest, RECORD_FILE, Record};
+use super::{BOOTSTRAP, Manifest, RECORD_FILE, Record, packages};
 use crate::domain::{ImageView, Problem};
 
 /// A runtime directory whose record has been read. Cheap to make: no other file is read.
@@ -117,11 +117,27 @@ impl Bundle {
                 size: file.size,
                 default_memory_mib: image.default_memory_mib,
                 sha256: file.sha256.clone(),
+                packages_sha256: image.packages_sha256.clone(),
                 ..ImageView::default()
             },
             path: self.dir.join(&image.file),
             sha256: file.sha256.clone(),
         })
+    }
+
+    /// The package manifest that a base image was built from; `None` if it is not recorded.
+    #[must_use]
+    pub fn built_packages(&self, name: &str) -> Option<&str> {
+        let image = self.record.images.get(name)?;
+        image.packages_sha256.is_some().then_some(image.packages.as_str())
+    }
+
+    /// The package manifest that a base image would be built from now: that of this banger, else
+    /// the one it was built from.
+    #[must_use]
+    pub fn wanted_packages(&self, name: &str) -> Option<&str> {
+        self.record.images.get(name)?;
+        packages::default_of(name).or_else(|| self.built_packages(name))
     }
 
     /// Firecracker: that of the runtime directory, else `firecracker` in `PATH`.
@@ -232,6 +248,8 @@ mod tests {
             file: "images/tiny.img".into(),
             about: "small".into(),
             default_memory_mib: 128,
+            packages: String::new(),
+            packages_sha256: None,
         };
         record.images.insert("tiny".into(), tiny);
         write(dir.path(), &record);

@@ -54,6 +54,13 @@ pub struct ImageRecord {
     pub about: String,
     /// Memory in MiB that it wants by default.
     pub default_memory_mib: u64,
+    /// The package manifest it was built from, in its normal form; empty in records of before there
+    /// were any.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub packages: String,
+    /// SHA-256 of that in lower-case hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packages_sha256: Option<String>,
 }
 
 /// One step of the bootstrap that succeeded.

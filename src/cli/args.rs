@@ -1,10 +1,17 @@
 //! The command line: what can be typed.
 
+mod images;
+
 use std::{ffi::OsString, num::NonZeroU64, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::domain::{NamesSettings, NetworkKind, VmId, VmmKind};
+
+pub use images::{
+    Images, ImagesExport, ImagesImport, ImagesLs, ImagesRename, ImagesRm, ImagesShow, ImagesVerb,
+    ImagesVerify,
+};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -57,6 +57,7 @@ impl Setup {
             jailer: config.jailer,
             names: config.names.clone(),
             stop_timeout_ms: config.stop_timeout_s * 1000,
+            packages: sources.packages(),
             origin,
         };
         Ok(Self { layout, sources, config, options })

@@ -43,6 +43,12 @@ impl Sources {
         })
     }
 
+    /// Where the user's package manifests are: `<image>.txt`. It need not exist.
+    #[must_use]
+    pub fn packages(&self) -> PathBuf {
+        self.dir.join("packages")
+    }
+
     /// A variable; set to nothing counts as not set.
     #[must_use]
     pub fn var(&self, name: &str) -> Option<&str> {

@@ -19,6 +19,7 @@ pub mod ops;
 pub mod own_root;
 pub mod process;
 pub mod pty;
+pub mod rename;
 pub mod replace;
 pub mod resolver;
 pub mod sockets;

@@ -28,8 +28,7 @@ impl BaseImage {
     /// What is wrong with it and the command that mends it.
     pub fn open(bundle: &Bundle, name: &str) -> Result<Self, Problem> {
         let file = bundle.image_file(name).ok_or_else(|| unknown(name, &bundle.images()))?;
-        check(&file)?;
-        Ok(Self { view: file.view, path: file.path, sha256: file.sha256 })
+        check(file, AGAIN, VERIFY)
     }
 
     /// What is shown of it.
@@ -60,7 +59,7 @@ impl BaseImage {
 /// How alike two names must be for one to be offered for the other (1 is the same).
 const ALIKE: f64 = 0.7;
 
-fn unknown(name: &str, images: &[ImageView]) -> Problem {
+pub(super) fn unknown(name: &str, images: &[ImageView]) -> Problem {
     let shown: String = name.chars().take(40).collect();
     let what = format!("there is no image “{shown}”");
     let names: Vec<&str> = images.iter().map(|i| i.name.as_str()).collect();
@@ -81,8 +80,13 @@ fn unknown(name: &str, images: &[ImageView]) -> Problem {
     Problem::new(what, format!("the images are {}", names.join(", ")), hint)
 }
 
-fn check(file: &ImageFile) -> Result<(), Problem> {
-    let ImageFile { view, path, .. } = file;
+/// What mends an image of the runtime directory.
+const AGAIN: &str = "run `banger runtime bootstrap` to make it again";
+const VERIFY: &str = "run `banger runtime verify` to see what changed, and `banger runtime bootstrap` to make it again";
+
+/// Checks an image's file; the hints are for one that is missing, and for one that has changed.
+pub(super) fn check(file: ImageFile, again: &str, verify: &str) -> Result<BaseImage, Problem> {
+    let ImageFile { view, path, sha256 } = file;
     let problem = |why: String, hint: &str| {
         Problem::new(
             format!("cannot use the image {}", view.name),
@@ -90,30 +94,30 @@ fn check(file: &ImageFile) -> Result<(), Problem> {
             hint,
         )
     };
-    const AGAIN: &str = "run `banger runtime bootstrap` to make it again";
-    const VERIFY: &str = "run `banger runtime verify` to see what changed, and `banger runtime bootstrap` to make it again";
-    let mut disk = File::open(path).map_err(|e| match e.kind() {
-        io::ErrorKind::NotFound => problem("it is missing".to_owned(), AGAIN),
+    let mut disk = File::open(&path).map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound => problem("it is missing".to_owned(), again),
         _ => problem(e.to_string(), "check its owner and its permissions"),
     })?;
-    let meta = disk.metadata().map_err(|e| problem(e.to_string(), VERIFY))?;
+    let meta = disk.metadata().map_err(|e| problem(e.to_string(), verify))?;
     if !meta.is_file() {
-        return Err(problem("it is no file".to_owned(), AGAIN));
+        return Err(problem("it is no file".to_owned(), again));
     }
     let (is, was) = (meta.len(), view.size);
     if is != was {
         let how = if is < was { "it is truncated" } else { "it has grown" };
-        return Err(problem(format!("{how}: {is} bytes, and {was} when it was made"), VERIFY));
+        return Err(problem(format!("{how}: {is} bytes, and {was} when it was made"), verify));
     }
+    check_file_system(&mut disk, is).map_err(|why| problem(why, verify))?;
+    Ok(BaseImage { view, path, sha256 })
+}
+
+/// Whether a file of `size` bytes holds a whole ext4 file system; if not, why, as a clause.
+pub(super) fn check_file_system(disk: &mut File, size: u64) -> Result<(), String> {
     let mut head = Vec::with_capacity(Ext4::HEAD);
-    disk.by_ref()
-        .take(Ext4::HEAD as u64)
-        .read_to_end(&mut head)
-        .map_err(|e| problem(e.to_string(), VERIFY))?;
-    let fs = Ext4::parse(&head).map_err(|e| problem(e.to_string(), VERIFY))?;
-    if fs.size() > is {
-        let why = format!("its file system needs {} bytes, the file has {is}", fs.size());
-        return Err(problem(why, VERIFY));
+    disk.by_ref().take(Ext4::HEAD as u64).read_to_end(&mut head).map_err(|e| e.to_string())?;
+    let fs = Ext4::parse(&head).map_err(|e| e.to_string())?;
+    if fs.size() > size {
+        return Err(format!("its file system needs {} bytes, the file has {size}", fs.size()));
     }
     Ok(())
 }
@@ -133,7 +137,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("tiny.img");
         prepare(&path);
-        check(&ImageFile { view: view("tiny", size), path, sha256: String::new() }).err()
+        let file = ImageFile { view: view("tiny", size), path, sha256: String::new() };
+        check(file, AGAIN, VERIFY).err()
     }
 
     fn mke2fs(path: &Path) {

@@ -3,8 +3,11 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 /// What brings a database from one version to the next; the first makes version 1.
-const MIGRATIONS: &[&str] =
-    &[include_str!("migrations/0001_first.sql"), include_str!("migrations/0002_host.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001_first.sql"),
+    include_str!("migrations/0002_host.sql"),
+    include_str!("migrations/0003_images.sql"),
+];
 
 /// The version of the schema this banger reads and writes.
 pub const VERSION: u32 = MIGRATIONS.len() as u32;

@@ -19,6 +19,7 @@ mod calls;
 mod change;
 mod error;
 mod events;
+mod images;
 mod ledger;
 mod migrate;
 mod network;

@@ -16,6 +16,8 @@ pub enum VmState {
     Creating,
     /// All there.
     Ready,
+    /// Its new disk is whole and takes the place of the old one, or that was interrupted.
+    Recreating,
     /// It is being removed, or that was interrupted.
     Deleting,
 }
@@ -35,6 +37,10 @@ pub struct VmRow {
     pub overlay: OverlayKind,
     /// The SHA-256 of the base, if its disk is a snapshot.
     pub base: Option<String>,
+    /// The SHA-256 of the image that its disk was made from, if that was written down.
+    pub made_from: Option<String>,
+    /// The staged image that it helps to make: such a VM goes with whoever makes that.
+    pub helper_of: Option<String>,
     /// How it reached the world in the last run.
     pub network: Option<NetworkKind>,
     /// Its place in the subnet, once it had one: see `Subnet::guest`.
@@ -64,6 +70,8 @@ impl VmRow {
             state: VmState::Creating,
             overlay,
             base: None,
+            made_from: None,
+            helper_of: None,
             network: None,
             place: None,
             created,
@@ -85,7 +93,7 @@ impl VmRow {
 /// The columns in the order [`read`] takes them.
 pub(super) const COLUMNS: &str = "id, name, image, vcpus, memory_mib, disk_mib, restore, wanted, \
      state, overlay, created, vmm, ssh_port, started, last_exit, last_boot, \
-     want_vmm, want_network, want_overlay, base, network, place";
+     want_vmm, want_network, want_overlay, base, network, place, made_from, helper_of";
 
 /// Reads a row of [`COLUMNS`].
 pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<VmRow> {
@@ -115,6 +123,8 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<VmRow> {
         base: row.get(19)?,
         network: optional(row, 20, from_word)?,
         place: row.get(21)?,
+        made_from: row.get(22)?,
+        helper_of: row.get(23)?,
         last_boot: from_json(row.get_ref(15)?.as_str()?).map_err(|e| bad(15, e))?,
     })
 }

@@ -64,7 +64,7 @@ impl Store {
             tx.prepare_cached(&format!(
                 "INSERT INTO vms ({COLUMNS}) \
                  VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,\
-                         ?17,?18,?19,?20,?21,?22)"
+                         ?17,?18,?19,?20,?21,?22,?23,?24)"
             ))?
             .execute(params![
                 vm.id.as_str(),
@@ -89,6 +89,8 @@ impl Store {
                 vm.base,
                 vm.network.as_ref().map(to_word),
                 vm.place,
+                vm.made_from,
+                vm.helper_of,
             ])?;
             Ok(())
         })

@@ -36,6 +36,8 @@ pub struct Options {
     pub names: NamesSettings,
     /// Milliseconds a guest is given to shut down by itself.
     pub stop_timeout_ms: u64,
+    /// Where the user's package manifests are: `<image>.txt`.
+    pub packages: PathBuf,
     /// On whose behalf.
     pub origin: Origin,
 }

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     bundle::{
-        ImageRecord,
+        ImageRecord, PackageManifest,
         digest::fingerprint,
         manifest::{Arch, Image, Source},
         open::IMAGES_DIR,
@@ -33,6 +33,8 @@ pub(super) fn embedded_scripts() -> BTreeMap<String, String> {
         };
     }
     scripts![
+        "assets/packages/debian.txt",
+        "assets/packages/tiny.txt",
         "scripts/image/debian-customize.sh",
         "scripts/image/debian.sh",
         "scripts/image/lib.sh",
@@ -66,7 +68,7 @@ fn of_file(run: &mut Run<'_>, image: &Image) -> Outcome {
     let disk = work.join(format!("{}.img", image.name));
     run.detail("copying it");
     sparse::copy(&brought, &disk).map_err(|e| run.io(&download::place(&pinned), &e))?;
-    done(run, image, fingerprint, disk, download::place(&pinned))
+    done(run, image, fingerprint, disk, download::place(&pinned), None)
 }
 
 /// Runs its script.
@@ -110,7 +112,11 @@ fn built(run: &mut Run<'_>, image: &Image, script: &str, size_mib: u64) -> Outco
     if !ended.status.success() {
         return Err(run.fail(ended.why(script), "mend what it says, then run it again"));
     }
-    done(run, image, fingerprint, disk, format!("{script} from Debian packages"))
+    // Read by the scripts; theirs is to say what is wrong with one.
+    let packages = scripts.get(&format!("assets/packages/{}.txt", image.name));
+    let packages = packages.and_then(|text| PackageManifest::parse(text).ok());
+    let source = format!("{script} from Debian packages");
+    done(run, image, fingerprint, disk, source, packages)
 }
 
 fn done(
@@ -119,6 +125,7 @@ fn done(
     fingerprint: String,
     disk: PathBuf,
     source: String,
+    packages: Option<PackageManifest>,
 ) -> Outcome {
     let size = disk.metadata().map_err(|e| run.io(&source, &e))?.len();
     let to = format!("{IMAGES_DIR}/{}.img", image.name);
@@ -126,6 +133,8 @@ fn done(
         file: to.clone(),
         about: image.about.clone(),
         default_memory_mib: image.default_memory_mib,
+        packages_sha256: packages.as_ref().map(PackageManifest::sha256),
+        packages: packages.map_or_else(String::new, |packages| packages.text()),
     };
     let output = Output { from: disk, to, mode: 0o644, source, version: String::new() };
     let detail = ByteSize(size).to_string();

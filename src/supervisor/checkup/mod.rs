@@ -69,6 +69,7 @@ impl Subject {
             jailer: self.jailer,
             names: crate::domain::NamesSettings::default(),
             stop_timeout_ms: 0,
+            packages: PathBuf::new(),
             origin: Origin::Script,
         }
     }

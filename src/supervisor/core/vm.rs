@@ -157,7 +157,7 @@ impl Vm {
             Some(Doing::Start) => by_monitor(Phase::Starting),
             None if self.up => by_monitor(Phase::Starting),
             None => match self.row.state {
-                VmState::Creating => Phase::Creating,
+                VmState::Creating | VmState::Recreating => Phase::Creating,
                 VmState::Deleting => Phase::Deleting,
                 VmState::Ready if self.crashed() => Phase::Crashed,
                 VmState::Ready => Phase::Stopped,
@@ -251,7 +251,7 @@ impl Vm {
             ssh: status.and_then(|status| status.ssh.clone()),
             vmm: status.map(|status| status.vmm),
             overlay: self.row.overlay,
-            made_from: self.row.base.clone(),
+            made_from: self.row.made_from.clone(),
             disk_used: self.disk_used,
             fill: status.and_then(|status| status.fill),
             network: status.map(|status| status.network),

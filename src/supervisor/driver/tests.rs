@@ -22,6 +22,7 @@ fn options(dir: &Path) -> Options {
         jailer: None,
         names: NamesSettings::default(),
         stop_timeout_ms: 1_000,
+        packages: dir.join("packages"),
         origin: Origin::Script,
     }
 }

@@ -1,0 +1,104 @@
+//! `images`: what can be done with base images.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+/// `images`.
+#[derive(Debug, Args)]
+pub struct Images {
+    /// What to do; without it, `ls`.
+    #[command(subcommand)]
+    pub verb: Option<ImagesVerb>,
+}
+
+/// What to do with base images.
+#[derive(Debug, Subcommand)]
+pub enum ImagesVerb {
+    /// List the images, and say which are stale
+    #[command(visible_alias = "list")]
+    Ls(ImagesLs),
+    /// Show what is known of an image
+    Show(ImagesShow),
+    /// Show which image was made from which
+    Tree,
+    /// Remove images of your own from which no VM was made
+    Rm(ImagesRm),
+    /// Give an image of your own another name
+    Rename(ImagesRename),
+    /// Check the content of images against their checksums
+    Verify(ImagesVerify),
+    /// Write an image into one file that another banger can import
+    Export(ImagesExport),
+    /// Make an image from a file: one that was exported
+    Import(ImagesImport),
+}
+
+/// `images ls`.
+#[derive(Debug, Default, Args)]
+pub struct ImagesLs {
+    /// Print JSON, as docs/cli.md describes it
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `images show`.
+#[derive(Debug, Args)]
+pub struct ImagesShow {
+    /// Its name
+    pub name: String,
+    /// Print JSON, as docs/cli.md describes it
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `images rm`.
+#[derive(Debug, Args)]
+pub struct ImagesRm {
+    /// Names of images
+    #[arg(required = true, value_name = "NAME")]
+    pub names: Vec<String>,
+    /// Do not ask
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
+/// `images rename`.
+#[derive(Debug, Args)]
+pub struct ImagesRename {
+    /// Its name now
+    pub name: String,
+    /// Its new name
+    #[arg(allow_hyphen_values = true)]
+    pub new: String,
+}
+
+/// `images verify`.
+#[derive(Debug, Args)]
+pub struct ImagesVerify {
+    /// Names of images [default: all]
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
+}
+
+/// `images export`.
+#[derive(Debug, Args)]
+pub struct ImagesExport {
+    /// Its name
+    pub name: String,
+    /// The file to make: a .tar.zst
+    pub file: PathBuf,
+}
+
+/// `images import`.
+#[derive(Debug, Args)]
+pub struct ImagesImport {
+    /// The file
+    pub file: PathBuf,
+    /// Its name [default: what the file says, else the file's own name]
+    #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
+    pub name: Option<String>,
+    /// Take the place of the image that has this name
+    #[arg(long)]
+    pub replace: bool,
+}
