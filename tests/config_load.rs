@@ -184,6 +184,13 @@ fn the_old_repo_root_means_its_runtime_and_says_so() {
     assert_eq!(config.runtime_dir.as_deref(), Some(Path::new("/src/banger/runtime")));
     assert_eq!(config.notices.len(), 1);
     assert!(config.notices[0].contains("runtime_dir = \"/src/banger/runtime\""), "{config:?}");
+    assert!(config.by_repo_root);
+    let file = "repo_root = \"/src/banger\"\n";
+    let config = self::config(file, &[("BANGER_RUNTIME_DIR", "/rt")]).expect("good");
+    assert_eq!(
+        (config.runtime_dir.as_deref(), config.by_repo_root),
+        (Some(Path::new("/rt")), false)
+    );
 }
 
 #[test]

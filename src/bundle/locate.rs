@@ -3,11 +3,16 @@
 use std::{
     env,
     ffi::OsString,
-    fmt,
+    fmt, fs,
+    io::ErrorKind,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
-use super::{BOOTSTRAP, RECORD_FILE};
+use directories::BaseDirs;
+use nix::unistd::geteuid;
+
+use super::{BOOTSTRAP, RECORD_FILE, place};
 use crate::domain::Problem;
 
 /// The variable that names the runtime directory.
@@ -18,8 +23,8 @@ const VARIABLE: &str = "BANGER_RUNTIME_DIR";
 pub struct Configured {
     /// `runtime_dir`.
     pub runtime_dir: Option<PathBuf>,
-    /// `repo_root`, the old alias: the runtime directory is `runtime/` in it.
-    pub repo_root: Option<PathBuf>,
+    /// Whether it was named by the old alias `repo_root`, the directory above it.
+    pub by_repo_root: bool,
 }
 
 /// Everything the answer depends on.
@@ -31,8 +36,10 @@ pub struct Places {
     pub configured: Configured,
     /// The running program, symbolic links resolved.
     pub exe: Option<PathBuf>,
-    /// The checkout the program was built in.
-    pub checkout: PathBuf,
+    /// The checkout the program was built in, while it is one and may be trusted.
+    pub checkout: Option<PathBuf>,
+    /// Where programs keep data of this user's: `XDG_DATA_HOME`, or its default.
+    pub data: Option<PathBuf>,
 }
 
 /// Who named the runtime directory.
@@ -48,6 +55,9 @@ pub enum Origin {
     Installed,
     /// `./runtime` of the checkout the program was built in.
     Checkout,
+    /// `banger/runtime` in the user's own data: for those who may not write where banger is
+    /// installed.
+    User,
 }
 
 impl fmt::Display for Origin {
@@ -58,6 +68,7 @@ impl fmt::Display for Origin {
             Self::RepoRoot => "repo_root in the configuration",
             Self::Installed => "beside the installed program",
             Self::Checkout => "in the checkout banger was built in",
+            Self::User => "your own",
         })
     }
 }
@@ -69,31 +80,67 @@ pub struct Located {
     pub dir: PathBuf,
     /// Who named it.
     pub origin: Origin,
-    /// A notice to show if it was named in a way that is going away.
-    pub deprecated: Option<String>,
+}
+
+/// How places are looked at; made by hand in tests.
+#[derive(Clone, Copy)]
+pub struct Look<'a> {
+    /// Whether a directory holds a `bundle.json`, or one cannot tell.
+    pub has_record: &'a dyn Fn(&Path) -> bool,
+    /// Whether we may write to a directory, or make it.
+    pub may_write: &'a dyn Fn(&Path) -> bool,
+}
+
+impl Look<'_> {
+    /// At the file system.
+    pub const REAL: Look<'static> =
+        Look { has_record: &has_record, may_write: &|dir| place::writable(dir).is_ok() };
+}
+
+/// One that cannot be looked at counts: passing it over in silence could mean another kernel and
+/// other images than the user's. Reading it says what is wrong.
+fn has_record(dir: &Path) -> bool {
+    match fs::metadata(dir.join(RECORD_FILE)) {
+        Ok(_) => true,
+        Err(e) => !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
+    }
+}
+
+/// The checkout a program was built in, if it is still one. What lies in it is run with the
+/// rights of whoever runs banger, so it must belong to root, to that user, or to the owner of
+/// the program itself.
+fn checkout(built_in: &Path, exe: Option<&Path>) -> Option<PathBuf> {
+    let owner = fs::metadata(built_in.join("Cargo.toml")).ok()?.uid();
+    let of_program = exe.and_then(|exe| fs::metadata(exe).ok()).map(|meta| meta.uid());
+    let trusted = owner == 0 || owner == geteuid().as_raw() || Some(owner) == of_program;
+    trusted.then(|| built_in.to_owned())
 }
 
 impl Places {
     /// The places of this process.
     #[must_use]
     pub fn of_this_process(configured: &Configured) -> Self {
+        let base = BaseDirs::new();
+        let exe = env::current_exe().ok();
+        let home = base.as_ref().map(BaseDirs::home_dir);
         Self {
-            variable: env::var_os(VARIABLE),
+            variable: env::var_os(VARIABLE).map(|value| from_home(value, home)),
             configured: configured.clone(),
-            exe: env::current_exe().ok(),
-            checkout: PathBuf::from(env!("CARGO_MANIFEST_DIR")),
+            checkout: checkout(Path::new(env!("CARGO_MANIFEST_DIR")), exe.as_deref()),
+            exe,
+            data: base.as_ref().map(|base| base.data_dir().to_owned()),
         }
     }
 
     /// What the user named. That is final: a wrong setting must not silently mean another place.
     fn named(&self) -> Result<Option<Located>, Problem> {
-        let Configured { runtime_dir, repo_root } = &self.configured;
+        let Configured { runtime_dir, by_repo_root } = &self.configured;
         let variable = self.variable.as_ref().filter(|v| !v.is_empty()).map(PathBuf::from);
-        let (dir, origin) = match (variable, runtime_dir, repo_root) {
+        let (dir, origin) = match (variable, runtime_dir, by_repo_root) {
             (Some(dir), _, _) => (dir, Origin::Variable),
-            (None, Some(dir), _) => (dir.clone(), Origin::RuntimeDir),
-            (None, None, Some(root)) => (root.join("runtime"), Origin::RepoRoot),
-            (None, None, None) => return Ok(None),
+            (None, Some(dir), false) => (dir.clone(), Origin::RuntimeDir),
+            (None, Some(dir), true) => (dir.clone(), Origin::RepoRoot),
+            (None, None, _) => return Ok(None),
         };
         if dir.is_relative() {
             return Err(Problem::new(
@@ -102,31 +149,47 @@ impl Places {
                 "write it as an absolute path: machines outlive the directory you are in",
             ));
         }
-        let deprecated = (origin == Origin::RepoRoot).then(|| {
-            format!("repo_root is an old name: write runtime_dir = \"{}\" instead", dir.display())
-        });
-        Ok(Some(Located { dir, origin, deprecated }))
+        Ok(Some(Located { dir, origin }))
+    }
+
+    fn installed(&self) -> Option<Located> {
+        let prefix = self.exe.as_ref()?.parent()?.parent()?;
+        Some(Located { dir: prefix.join("lib/banger"), origin: Origin::Installed })
+    }
+
+    fn in_checkout(&self) -> Option<Located> {
+        let dir = self.checkout.as_ref()?.join("runtime");
+        Some(Located { dir, origin: Origin::Checkout })
+    }
+
+    fn of_user(&self) -> Option<Located> {
+        let dir = self.data.as_ref()?.join("banger/runtime");
+        Some(Located { dir, origin: Origin::User })
     }
 
     /// Where to look if the user named nothing, best first.
     fn usual(&self) -> Vec<Located> {
-        let installed = self.exe.as_ref().and_then(|exe| Some(exe.parent()?.parent()?.to_owned()));
-        let installed = installed.map(|prefix| (prefix.join("lib/banger"), Origin::Installed));
-        let checkout = (self.checkout.join("runtime"), Origin::Checkout);
-        let located = |(dir, origin)| Located { dir, origin, deprecated: None };
-        installed.into_iter().chain([checkout]).map(located).collect()
+        [self.installed(), self.in_checkout(), self.of_user()].into_iter().flatten().collect()
     }
 }
 
-/// Finds the runtime directory; `has_record` says whether a directory holds a `bundle.json`.
+/// `~/` as the configuration has it: a variable that was set without a shell.
+fn from_home(value: OsString, home: Option<&Path>) -> OsString {
+    match (value.to_str().and_then(|text| text.strip_prefix("~/")), home) {
+        (Some(rest), Some(home)) => home.join(rest).into(),
+        _ => value,
+    }
+}
+
+/// Finds the runtime directory.
 ///
 /// # Errors
 /// When there is none: names all places looked at and the command that makes one.
-pub fn resolve(places: &Places, has_record: impl Fn(&Path) -> bool) -> Result<Located, Problem> {
+pub fn resolve(places: &Places, look: Look<'_>) -> Result<Located, Problem> {
     let named = places.named()?;
     let final_word = named.is_some();
     let candidates = named.map_or_else(|| places.usual(), |one| vec![one]);
-    if let Some(found) = candidates.iter().find(|c| has_record(&c.dir)) {
+    if let Some(found) = candidates.iter().find(|c| (look.has_record)(&c.dir)) {
         return Ok(found.clone());
     }
     let looked: Vec<String> =
@@ -135,8 +198,25 @@ pub fn resolve(places: &Places, has_record: impl Fn(&Path) -> bool) -> Result<Lo
     Err(Problem::new(
         "there is no runtime directory: no kernel and no images",
         format!("no {RECORD_FILE} in {}{only}", looked.join(", nor in ")),
-        format!("run `{BOOTSTRAP}` to make one"),
+        how_to_make(places, look)?,
     ))
+}
+
+/// The command that makes one, and where it does.
+fn how_to_make(places: &Places, look: Look<'_>) -> Result<String, Problem> {
+    let made = target(places, look)?;
+    let dir = made.dir.display();
+    if !(look.may_write)(&made.dir) {
+        return Ok(place::make_elsewhere(&made.dir));
+    }
+    let here = format!("run `{BOOTSTRAP}` to make one in {dir}");
+    match places.installed() {
+        // Not from a directory of builds, which nobody else uses.
+        Some(all) if made.origin == Origin::User => {
+            Ok(format!("{here}, for you; {}", place::for_all(&all.dir)))
+        }
+        _ => Ok(here),
+    }
 }
 
 /// Finds the runtime directory of this process.
@@ -144,118 +224,34 @@ pub fn resolve(places: &Places, has_record: impl Fn(&Path) -> bool) -> Result<Lo
 /// # Errors
 /// As [`resolve`].
 pub fn locate(configured: &Configured) -> Result<Located, Problem> {
-    resolve(&Places::of_this_process(configured), |dir| dir.join(RECORD_FILE).is_file())
+    resolve(&Places::of_this_process(configured), Look::REAL)
 }
 
-/// Where a bootstrap is to make the runtime directory: where there is one, else what the user
-/// named, else the checkout if it still is one, else beside the installed program.
+/// Where a bootstrap is to make the runtime directory: what the user named, else where there is
+/// one, else the checkout, else beside the installed program if we may write there, else in the
+/// user's own data.
 ///
 /// # Errors
-/// When the user named a place that cannot be used.
-pub fn target(places: &Places, is_there: impl Fn(&Path) -> bool) -> Result<Located, Problem> {
+/// When the user named a place that cannot be used, or there is no place at all.
+pub fn target(places: &Places, look: Look<'_>) -> Result<Located, Problem> {
     if let Some(named) = places.named()? {
         return Ok(named);
     }
-    let mut usual = places.usual();
-    let best = usual
-        .iter()
-        .position(|c| is_there(&c.dir.join(RECORD_FILE)))
-        .or_else(|| is_there(&places.checkout.join("Cargo.toml")).then(|| usual.len() - 1))
-        .unwrap_or(0);
-    Ok(usual.swap_remove(best))
+    let there = places.usual().into_iter().find(|c| (look.has_record)(&c.dir));
+    let installed = places.installed();
+    there
+        .or_else(|| places.in_checkout())
+        .or_else(|| installed.clone().filter(|c| (look.may_write)(&c.dir)))
+        .or_else(|| places.of_user())
+        .or(installed)
+        .ok_or_else(|| {
+            Problem::new(
+                "cannot tell where to make the runtime directory",
+                "there is no home directory",
+                format!("set {VARIABLE} to a directory of yours"),
+            )
+        })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn places(variable: bool, runtime_dir: bool, repo_root: bool, exe: bool) -> Places {
-        Places {
-            variable: variable.then(|| "/var".into()),
-            configured: Configured {
-                runtime_dir: runtime_dir.then(|| "/conf".into()),
-                repo_root: repo_root.then(|| "/repo".into()),
-            },
-            exe: exe.then(|| "/usr/bin/banger".into()),
-            checkout: "/src".into(),
-        }
-    }
-
-    /// All 16 settings times all 32 sets of directories that are there.
-    #[test]
-    fn every_combination_gives_the_first_in_order() {
-        let dirs = ["/var", "/conf", "/repo/runtime", "/usr/lib/banger", "/src/runtime"];
-        let origins = [
-            Origin::Variable,
-            Origin::RuntimeDir,
-            Origin::RepoRoot,
-            Origin::Installed,
-            Origin::Checkout,
-        ];
-        for settings in 0..16_u32 {
-            let set = |bit: usize| bit == 4 || settings >> bit & 1 == 1;
-            let places = places(set(0), set(1), set(2), set(3));
-            for there in 0..32_u32 {
-                let has = |dir: &Path| {
-                    dirs.iter()
-                        .position(|d| dir == Path::new(d))
-                        .is_some_and(|i| there >> i & 1 == 1)
-                };
-                // The first named one is final; else the first usual one that is there.
-                let named = (0..3).find(|&i| set(i));
-                let expected = match named {
-                    Some(i) => has(Path::new(dirs[i])).then_some(i),
-                    None => (3..5).find(|&i| set(i) && has(Path::new(dirs[i]))),
-                };
-                let got = resolve(&places, has);
-                match (expected, got) {
-                    (Some(i), Ok(located)) => {
-                        assert_eq!(
-                            (located.dir.as_path(), located.origin),
-                            (Path::new(dirs[i]), origins[i])
-                        );
-                        assert_eq!(located.deprecated.is_some(), i == 2);
-                    }
-                    (None, Err(problem)) => {
-                        let looked: Vec<usize> = match named {
-                            Some(i) => vec![i],
-                            None => (3..5).filter(|&i| set(i)).collect(),
-                        };
-                        for (i, dir) in dirs.iter().enumerate() {
-                            assert_eq!(problem.why.contains(dir), looked.contains(&i), "{problem}");
-                        }
-                        assert!(problem.hint.contains("banger runtime bootstrap"), "{problem}");
-                    }
-                    (expected, got) => panic!("{places:?} {there:b}: {expected:?} {got:?}"),
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn an_empty_variable_is_not_set_and_a_relative_one_is_refused() {
-        let mut p = places(true, false, false, false);
-        p.variable = Some("".into());
-        assert_eq!(resolve(&p, |_| true).unwrap().origin, Origin::Checkout);
-        p.variable = Some("./runtime".into());
-        let problem = resolve(&p, |_| true).unwrap_err();
-        assert!(problem.why.contains("relative"), "{problem}");
-        assert!(target(&p, |_| true).is_err());
-    }
-
-    #[test]
-    fn a_bootstrap_goes_where_there_is_one_then_to_the_checkout_then_beside_the_program() {
-        let p = places(false, false, false, true);
-        let at = |there: &[&str]| {
-            target(&p, |path| there.iter().any(|t| path == Path::new(t))).unwrap().dir
-        };
-        assert_eq!(
-            at(&["/usr/lib/banger/bundle.json", "/src/Cargo.toml"]),
-            Path::new("/usr/lib/banger")
-        );
-        assert_eq!(at(&["/src/Cargo.toml"]), Path::new("/src/runtime"));
-        assert_eq!(at(&[]), Path::new("/usr/lib/banger"));
-        let named = target(&places(true, true, true, true), |_| false).unwrap();
-        assert_eq!(named.dir, Path::new("/var"));
-    }
-}
+mod tests;

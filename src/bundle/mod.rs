@@ -10,6 +10,7 @@ mod locate;
 mod manifest;
 mod open;
 mod packages;
+mod place;
 mod record;
 mod report;
 mod sparse;
@@ -17,7 +18,7 @@ mod verify;
 
 pub use bootstrap::{BootstrapOptions, BootstrapReport, bootstrap};
 pub(crate) use digest::{sha256, sha256_file};
-pub use locate::{Configured, Located, Origin, Places, locate, resolve, target};
+pub use locate::{Configured, Located, Look, Origin, Places, locate, resolve, target};
 pub use manifest::{
     Arch, At, Firecracker, Image, Initrd, Kernel, Manifest, Member, Pinned, Qemu, Source, Sources,
 };

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{BOOTSTRAP, Manifest, RECORD_FILE, Record, packages};
+use super::{Manifest, RECORD_FILE, Record, packages, place};
 use crate::domain::{ImageView, Problem};
 
 /// A runtime directory whose record has been read. Cheap to make: no other file is read.
@@ -47,13 +47,13 @@ impl Bundle {
     /// two files is not there.
     pub fn open(dir: &Path) -> Result<Self, Problem> {
         let what = || format!("cannot use the runtime directory {}", dir.display());
-        let again = || format!("run `{BOOTSTRAP}`");
+        let again = || place::make_again(dir);
         let Some(record) = Record::read(dir)? else {
             return Err(Problem::new(what(), format!("it has no {RECORD_FILE}"), again()));
         };
         if record.arch != env::consts::ARCH {
             let why = format!("it was made for {}, this is {}", record.arch, env::consts::ARCH);
-            return Err(Problem::new(what(), why, format!("move it away and run `{BOOTSTRAP}`")));
+            return Err(Problem::new(what(), why, place::make_anew(dir)));
         }
         for name in [VMLINUX, INITRD] {
             if !record.files.contains_key(name) {

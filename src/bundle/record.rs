@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, io, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use super::BOOTSTRAP;
+use super::place;
 use crate::domain::Problem;
 
 /// The record's name within the runtime directory.
@@ -99,10 +99,12 @@ impl Record {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => {
                 let why = format!("{} cannot be read: {e}", path.display());
-                return Err(Problem::new(what(), why, "check its owner and its permissions"));
+                let hint = "check its owner and its permissions, \
+                            or set BANGER_RUNTIME_DIR to another directory";
+                return Err(Problem::new(what(), why, hint));
             }
         };
-        let remake = || format!("move the directory away and run `{BOOTSTRAP}`");
+        let remake = || place::make_anew(dir);
         // The version first: a newer format need not have today's fields.
         #[derive(Deserialize)]
         struct Version {
@@ -163,7 +165,7 @@ mod tests {
         for bad in ["", "{", r#"{"schema": 1}"#, "[1]"] {
             let problem = written(bad).unwrap_err();
             assert!(problem.why.contains("damaged"), "{problem}");
-            assert!(problem.hint.contains(BOOTSTRAP), "{problem}");
+            assert!(problem.hint.contains("banger runtime bootstrap --dir "), "{problem}");
         }
     }
 }

@@ -2,14 +2,14 @@
 
 use std::{
     fmt, fs, io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
 use super::{
-    BOOTSTRAP, Event, FileRecord, LOCK_FILE, PARTIAL_DIR, RECORD_FILE, Record, Reporter,
-    digest::sha256_file,
+    Event, FileRecord, LOCK_FILE, PARTIAL_DIR, RECORD_FILE, Record, Reporter, digest::sha256_file,
+    place,
 };
 use crate::domain::{Problem, Progress, StepState, StepView};
 
@@ -84,6 +84,8 @@ pub struct Verification {
     pub findings: Vec<Finding>,
     /// Whether it was cancelled; what it found until then is still true.
     pub cancelled: bool,
+    /// The runtime directory.
+    dir: PathBuf,
 }
 
 impl Verification {
@@ -95,7 +97,7 @@ impl Verification {
         let hint = if only_extra {
             "remove what is not banger's; nothing that is recorded has changed".to_owned()
         } else {
-            format!("run `{BOOTSTRAP}` to make again what is missing or has changed")
+            format!("{}: it makes what is missing or has changed", place::make_again(&self.dir))
         };
         let what = "the runtime directory is not as it was made";
         (!lines.is_empty()).then(|| Problem::new(what, lines.join("\n"), hint))
@@ -115,7 +117,7 @@ pub fn verify(
         return Err(Problem::new(
             format!("cannot check the runtime directory {}", dir.display()),
             format!("it has no {RECORD_FILE}"),
-            format!("run `{BOOTSTRAP}`"),
+            place::make_again(dir),
         ));
     };
     let step = |name: &String| StepView {
@@ -126,7 +128,7 @@ pub fn verify(
     };
     let mut steps: Vec<StepView> = record.files.keys().map(step).collect();
     reporter.event(Event::Plan(&steps));
-    let mut result = Verification::default();
+    let mut result = Verification { dir: dir.to_owned(), ..Verification::default() };
     for (index, (name, file)) in record.files.iter().enumerate() {
         let step = &mut steps[index];
         step.state = StepState::Running;
@@ -215,7 +217,7 @@ fn list(dir: &Path, prefix: &str, files: &mut Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bundle::digest::sha256;
+    use crate::bundle::{BOOTSTRAP, digest::sha256};
 
     /// A runtime directory of these files, all recorded.
     fn bundle(files: &[(&str, &str)]) -> tempfile::TempDir {

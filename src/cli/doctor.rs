@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{
     args::Doctor,
     exit::{self, Failure, Outcome},
-    json, machines, out,
+    json, machines, out, setup,
 };
 use crate::{
     config::{self, Config, Sources},
@@ -118,7 +118,7 @@ fn preview(orphan: &OrphanView) -> String {
 fn subject(config: &Config, layout: Option<Layout>) -> Subject {
     Subject {
         layout,
-        runtime_dir: config.runtime_dir.clone(),
+        runtime_dir: setup::configured(config),
         vmm: config.vmm,
         overlay: config.overlay,
         network: config.network,

@@ -12,10 +12,10 @@ use std::{
 use super::{
     args::RuntimeVerb,
     exit::{self, Failure, Outcome},
-    out, signals,
+    out, setup, signals,
 };
 use crate::{
-    bundle::{self, BootstrapOptions, Configured, Event, Places},
+    bundle::{self, BootstrapOptions, Configured, Event, Look, Places},
     config::{self, Sources},
     domain::{Problem, StepState, StepView},
 };
@@ -29,7 +29,7 @@ pub fn run(verb: &RuntimeVerb) -> Outcome {
     for notice in &config.notices {
         out::note(&format!("note: {notice}"));
     }
-    let configured = Configured { runtime_dir: config.runtime_dir, repo_root: None };
+    let configured = setup::configured(&config);
     match verb {
         RuntimeVerb::Bootstrap { init, dir } => {
             bootstrap(init.clone(), dir.as_deref(), &configured)
@@ -41,7 +41,7 @@ pub fn run(verb: &RuntimeVerb) -> Outcome {
 fn bootstrap(init: Option<PathBuf>, dir: Option<&Path>, configured: &Configured) -> Outcome {
     let dir = match dir {
         Some(dir) => absolute(dir)?,
-        None => bundle::target(&Places::of_this_process(configured), Path::exists)?.dir,
+        None => bundle::target(&Places::of_this_process(configured), Look::REAL)?.dir,
     };
     out::note(&format!("making the runtime directory {}", dir.display()));
     let cancel = cancel_on_signal()?;

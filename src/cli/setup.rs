@@ -11,6 +11,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::out;
 use crate::{
+    bundle::Configured,
     config::{self, Config, Sources},
     domain::{Layout, Problem},
     host::dirs,
@@ -50,7 +51,7 @@ impl Setup {
         let options = Options {
             layout: layout.clone(),
             program,
-            runtime_dir: config.runtime_dir.clone(),
+            runtime_dir: configured(&config),
             vmm: config.vmm,
             overlay: config.overlay,
             network: config.network,
@@ -74,6 +75,11 @@ impl Setup {
         }
         Ok(setup)
     }
+}
+
+/// What the settings say of the runtime directory.
+pub(super) fn configured(config: &Config) -> Configured {
+    Configured { runtime_dir: config.runtime_dir.clone(), by_repo_root: config.by_repo_root }
 }
 
 /// Sends traces to the log. Without a log banger works as well: if it cannot be written, whatever

@@ -59,6 +59,7 @@ pub const KEYS: &[Key] = &[
         kind: Kind::Text,
         set: |config, text, home| {
             config.runtime_dir = Some(absolute(text, home)?);
+            config.by_repo_root = false;
             Ok(())
         },
     },

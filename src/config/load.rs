@@ -115,6 +115,7 @@ fn repo_root(
                 dir.display()
             ));
             config.runtime_dir = Some(dir);
+            config.by_repo_root = true;
         }
         Err(message) => doc.mistake(&value.span(), message),
     }

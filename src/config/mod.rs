@@ -27,6 +27,8 @@ pub struct Config {
     pub theme: String,
     /// The runtime directory, if the user named one; absolute.
     pub runtime_dir: Option<PathBuf>,
+    /// Whether it was named by the old alias, `repo_root`.
+    pub by_repo_root: bool,
     /// The VMM that the user insists on; `None` takes the best that the host has.
     pub vmm: Option<VmmKind>,
     /// How new disks are to share their image's data; `None` takes the best that the host has.
@@ -70,6 +72,7 @@ impl Default for Config {
         Self {
             theme: "dark".to_owned(),
             runtime_dir: None,
+            by_repo_root: false,
             vmm: None,
             overlay: None,
             network: None,

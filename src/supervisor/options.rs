@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::bundle::Configured;
 use crate::domain::{Layout, NamesSettings, NetworkKind, OverlayKind, VmmKind};
 
 /// On whose behalf a supervisor works; shown in the event log.
@@ -22,8 +23,8 @@ pub struct Options {
     pub layout: Layout,
     /// The banger binary, for starting monitors.
     pub program: PathBuf,
-    /// `runtime_dir` of the configuration, if it has one.
-    pub runtime_dir: Option<PathBuf>,
+    /// What the configuration says of the runtime directory.
+    pub runtime_dir: Configured,
     /// The VMM that the user insists on.
     pub vmm: Option<VmmKind>,
     /// How new disks are to share their image's data, if the user insists.

@@ -27,7 +27,7 @@ use std::{
 };
 
 use self::{failure::Failure, run::Run};
-use super::{Manifest, Reporter};
+use super::{Manifest, Reporter, place};
 use crate::domain::{Problem, StepState, StepView};
 
 /// What a bootstrap is to make, and of what.
@@ -100,6 +100,7 @@ pub fn bootstrap(
     reporter: &mut dyn Reporter,
     cancel: &AtomicBool,
 ) -> Result<BootstrapReport, Problem> {
+    place::must_be_writable(&options.dir)?;
     let mut steps = vec![
         ("tools".to_owned(), Kind::Tools),
         ("firecracker".to_owned(), Kind::Firecracker),

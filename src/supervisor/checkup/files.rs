@@ -4,7 +4,7 @@ use std::{fs, path::Path, time::SystemTime};
 
 use super::{Subject, ledger, names, network};
 use crate::{
-    bundle::{self, Bundle, Configured},
+    bundle::{self, Bundle},
     domain::{CheckView, HostReport, Layout, Problem},
     monitor::Ground,
     store::Store,
@@ -15,8 +15,7 @@ const BACKUP_OLD_DAYS: u64 = 7;
 
 pub(super) fn bundle(subject: &Subject) -> CheckView {
     const ID: &str = "runtime";
-    let configured = Configured { runtime_dir: subject.runtime_dir.clone(), repo_root: None };
-    let located = match bundle::locate(&configured) {
+    let located = match bundle::locate(&subject.runtime_dir) {
         Ok(located) => located,
         Err(problem) => return CheckView::failed(ID, problem),
     };

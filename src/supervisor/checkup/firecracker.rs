@@ -4,7 +4,7 @@ use nix::unistd::geteuid;
 
 use super::Subject;
 use crate::{
-    bundle::{Bundle, Configured, locate},
+    bundle::{Bundle, locate},
     domain::CheckView,
     host::facts::{self, KvmState},
     vmm::firecracker::{Standing, Version},
@@ -15,8 +15,7 @@ const FETCH: &str = "`banger runtime bootstrap` fetches Firecracker and its jail
 
 /// What is there of it; nothing if there is no runtime directory, which is a check of its own.
 pub(super) fn firecracker(subject: &Subject) -> Option<CheckView> {
-    let configured = Configured { runtime_dir: subject.runtime_dir.clone(), repo_root: None };
-    let bundle = Bundle::open(&locate(&configured).ok()?.dir).ok()?;
+    let bundle = Bundle::open(&locate(&subject.runtime_dir).ok()?.dir).ok()?;
     let program = match bundle.firecracker() {
         Ok(program) => program,
         Err(why) => return Some(none(&why)),

@@ -16,6 +16,7 @@ use std::{env, path::PathBuf, time::SystemTime};
 
 use super::{Options, Origin, audit, driver::look};
 use crate::{
+    bundle::Configured,
     domain::{
         CheckView, HostReport, Layout, NetworkKind, OrphanView, OverlayKind, Problem, UnixMs,
         VmmKind,
@@ -31,7 +32,7 @@ pub struct Subject {
     /// Where everything of the user's lies; `None` if that cannot be told.
     pub layout: Option<Layout>,
     /// See [`Options::runtime_dir`].
-    pub runtime_dir: Option<PathBuf>,
+    pub runtime_dir: Configured,
     /// See [`Options::vmm`].
     pub vmm: Option<VmmKind>,
     /// See [`Options::overlay`].

@@ -4,9 +4,8 @@ use std::sync::atomic::AtomicBool;
 
 use tokio::sync::mpsc;
 
-use super::look;
 use crate::{
-    bundle::{BootstrapOptions, Event, Places, bootstrap, target},
+    bundle::{BootstrapOptions, Event, Look, Places, bootstrap, target},
     domain::{JobId, Problem, StepView},
     supervisor::{Options, core::Input},
 };
@@ -21,8 +20,7 @@ pub fn run(
     inputs: &mpsc::UnboundedSender<Input>,
     cancel: &AtomicBool,
 ) -> Result<(), Problem> {
-    let places = Places::of_this_process(&look::configured(options));
-    let dir = target(&places, |path| path.is_file())?.dir;
+    let dir = target(&Places::of_this_process(&options.runtime_dir), Look::REAL)?.dir;
     let mut steps: Vec<StepView> = Vec::new();
     let tell = |steps: &[StepView], log: Vec<String>| {
         let _ = inputs.send(Input::JobProgress { job, steps: steps.to_vec(), log });

@@ -6,7 +6,7 @@ use nix::unistd::geteuid;
 use tokio::sync::mpsc;
 
 use crate::{
-    bundle::{Bundle, Configured, locate},
+    bundle::{Bundle, locate},
     domain::{BundleView, HostView, OverlayKind, Problem, VmId, VmPaths, VmmKind, Wishes},
     host::{
         Host, LinuxHost, dm,
@@ -22,12 +22,7 @@ use crate::{
 /// # Errors
 /// Where it was looked for, or what is wrong with it.
 pub fn bundle(options: &Options) -> Result<Bundle, Problem> {
-    Bundle::open(&locate(&configured(options))?.dir)
-}
-
-/// What the configuration says of the runtime directory.
-pub fn configured(options: &Options) -> Configured {
-    Configured { runtime_dir: options.runtime_dir.clone(), repo_root: None }
+    Bundle::open(&locate(&options.runtime_dir)?.dir)
 }
 
 /// Tells the core what the runtime directory is like.

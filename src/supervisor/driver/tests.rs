@@ -2,6 +2,7 @@ use std::{io::Write, os::unix::net::UnixListener, path::Path};
 
 use super::*;
 use crate::{
+    bundle::Configured,
     domain::{
         BootTimes, Layout, MonitorEvent, MonitorPhase, MonitorReply, MonitorStatus, NamesSettings,
         NetworkKind, OverlayKind, Phase, VmDraft, VmmKind,
@@ -15,7 +16,7 @@ fn options(dir: &Path) -> Options {
     Options {
         layout: Layout { state: dir.join("state"), run: dir.join("run") },
         program: "/nowhere/banger".into(),
-        runtime_dir: Some(dir.to_owned()),
+        runtime_dir: Configured { runtime_dir: Some(dir.to_owned()), by_repo_root: false },
         vmm: None,
         overlay: Some(OverlayKind::SparseCopy),
         network: Some(NetworkKind::User),
