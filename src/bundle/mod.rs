@@ -6,6 +6,7 @@
 mod bootstrap;
 mod digest;
 mod format;
+mod install;
 mod locate;
 mod manifest;
 mod open;
@@ -18,6 +19,9 @@ mod verify;
 
 pub use bootstrap::{BootstrapOptions, BootstrapReport, bootstrap};
 pub(crate) use digest::{sha256, sha256_file};
+pub use install::{
+    Content, InstallReport, Piece, Target, install_bundle, install_files, uninstall,
+};
 pub use locate::{Configured, Located, Look, Origin, Places, locate, resolve, target};
 pub use manifest::{
     Arch, At, Firecracker, Image, Initrd, Kernel, Manifest, Member, Pinned, Qemu, Source, Sources,
@@ -30,6 +34,9 @@ pub use verify::{Finding, FindingKind, Verification, verify};
 
 /// The command that makes a runtime directory, as told to the user.
 pub(crate) const BOOTSTRAP: &str = "banger runtime bootstrap";
+
+/// The guest's init of an installed banger, below its prefix.
+pub const INSTALLED_INIT: &str = "libexec/banger/banger-init";
 
 /// Held while a bootstrap is at work, within the runtime directory.
 const LOCK_FILE: &str = ".lock";

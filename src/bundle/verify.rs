@@ -160,8 +160,7 @@ pub fn verify(
         }
         reporter.event(Event::Step(index, step));
     }
-    let mut extra = Vec::new();
-    list(dir, "", &mut extra);
+    let mut extra = files_in(dir);
     extra.retain(|name| !record.files.contains_key(name));
     extra.sort_unstable();
     let extra = extra.into_iter().map(|file| Finding { file, kind: FindingKind::Extra });
@@ -195,6 +194,13 @@ fn check(path: &Path, recorded: &FileRecord, progress: impl FnMut(u64) -> bool) 
             Checked::Bad(FindingKind::Content { recorded: recorded.sha256.clone(), is })
         }
     }
+}
+
+/// The files in a runtime directory, but those with which it is worked on.
+pub(super) fn files_in(dir: &Path) -> Vec<String> {
+    let mut files = Vec::new();
+    list(dir, "", &mut files);
+    files
 }
 
 /// Lists the files below a directory by their path in it; links are not followed. What cannot

@@ -4,7 +4,8 @@ mod images;
 
 use std::{ffi::OsString, num::NonZeroU64, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 use crate::domain::{NamesSettings, NetworkKind, VmId, VmmKind};
 
@@ -76,6 +77,12 @@ pub enum Verb {
     Renumber,
     /// The root helper, with which a normal user has what needs privileges
     Helper(Helper),
+    /// Print what makes a shell complete banger's verbs, and names of machines
+    Completions(Completions),
+    /// Install and remove this very program, and tell names to shells: for the Makefile, packages
+    /// and completions.
+    #[command(hide = true, name = "self")]
+    Itself(Itself),
     /// The root helper's own process: started by systemd, or by hand with sudo.
     #[command(hide = true)]
     HostHelper(HostHelper),
@@ -305,6 +312,89 @@ pub enum RuntimeVerb {
         #[arg(long)]
         dir: Option<PathBuf>,
     },
+    /// Copy it to PREFIX/lib/banger, for all users of a banger that is installed there
+    Install {
+        /// Where to.
+        #[command(flatten)]
+        at: Place,
+        /// Which one to copy [default: the runtime directory, see docs/cli.md]
+        #[arg(long)]
+        dir: Option<PathBuf>,
+    },
+}
+
+/// `completions`.
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// The shell
+    pub shell: Shell,
+}
+
+/// `self`.
+#[derive(Debug, Args)]
+pub struct Itself {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: ItselfVerb,
+}
+
+/// What banger does for the Makefile, packages and completions.
+#[derive(Debug, Subcommand)]
+pub enum ItselfVerb {
+    /// Install this program, and what goes with it but the runtime directory
+    Install {
+        /// Where.
+        #[command(flatten)]
+        at: Place,
+        /// The guest's init, which a bootstrap needs
+        #[arg(long, value_name = "PATH")]
+        init: PathBuf,
+        /// The checkout, for the documents in it
+        #[arg(long, value_name = "DIR")]
+        checkout: Option<PathBuf>,
+    },
+    /// Remove what was installed, and no more
+    Uninstall {
+        /// Where.
+        #[command(flatten)]
+        at: Place,
+    },
+    /// Print the names that there are, one a line
+    Names {
+        /// Of what
+        kind: NameKind,
+    },
+}
+
+/// Where something is installed.
+#[derive(Debug, Args)]
+pub struct Place {
+    /// Where banger is to run
+    #[arg(long, value_name = "PREFIX", default_value = "/usr/local")]
+    pub prefix: PathBuf,
+    /// What comes before PREFIX now, while packaging
+    #[arg(long, value_name = "DIR")]
+    pub destdir: Option<PathBuf>,
+}
+
+/// What has names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum NameKind {
+    /// VMs
+    Vms,
+    /// Images
+    Images,
+}
+
+impl NameKind {
+    /// As on the command line.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Vms => "vms",
+            Self::Images => "images",
+        }
+    }
 }
 
 /// `doctor`.

@@ -5,16 +5,19 @@
 
 pub mod args;
 pub mod client;
+mod completions;
 mod console;
 mod create;
 mod doctor;
 pub mod exit;
 mod find;
 mod helper;
+mod itself;
 mod json;
 mod logs;
 mod ls;
 mod machines;
+mod man;
 mod out;
 mod ran;
 mod renumber;
@@ -57,6 +60,8 @@ pub fn run(verb: &Verb, connect: Connect) -> Outcome {
         Verb::Helper(helper) => return helper::run(&helper.verb),
         Verb::HostHelper(host_helper) => return helper::serve(host_helper),
         Verb::OwnRoot(root) => return own_root(root),
+        Verb::Completions(completions) => return completions::run(completions.shell),
+        Verb::Itself(itself) => return itself::run(&itself.verb),
         _ => {}
     }
     let setup = Setup::for_verb(Origin::Script)?;
@@ -94,6 +99,8 @@ pub fn run(verb: &Verb, connect: Connect) -> Outcome {
         | Verb::Helper(_)
         | Verb::HostHelper(_)
         | Verb::OwnRoot(_)
+        | Verb::Completions(_)
+        | Verb::Itself(_)
         | Verb::Monitor(_) => Ok(exit::USAGE),
     }
 }

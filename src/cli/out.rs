@@ -55,6 +55,16 @@ pub fn line(text: impl Display) -> io::Result<()> {
     out.flush()
 }
 
+/// A text of banger's own on standard output, as it is.
+///
+/// # Errors
+/// As [`line`].
+pub fn text(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

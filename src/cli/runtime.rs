@@ -1,4 +1,4 @@
-//! `banger runtime bootstrap` and `verify`.
+//! `banger runtime …`.
 
 use std::{
     io::{self, IsTerminal},
@@ -10,12 +10,12 @@ use std::{
 };
 
 use super::{
-    args::RuntimeVerb,
+    args::{Place, RuntimeVerb},
     exit::{self, Failure, Outcome},
     out, setup, signals,
 };
 use crate::{
-    bundle::{self, BootstrapOptions, Configured, Event, Look, Places},
+    bundle::{self, BootstrapOptions, Configured, Event, Look, Places, Target},
     config::{self, Sources},
     domain::{Problem, StepState, StepView},
 };
@@ -35,6 +35,7 @@ pub fn run(verb: &RuntimeVerb) -> Outcome {
             bootstrap(init.clone(), dir.as_deref(), &configured)
         }
         RuntimeVerb::Verify { dir } => verify(dir.as_deref(), &configured),
+        RuntimeVerb::Install { at, dir } => install(at, dir.as_deref(), &configured),
     }
 }
 
@@ -80,6 +81,24 @@ fn verify(dir: Option<&Path>, configured: &Configured) -> Outcome {
         return Err(problem.into());
     }
     out::line(format!("{}: all {} files are as recorded", dir.display(), result.good))?;
+    Ok(exit::OK)
+}
+
+fn install(at: &Place, dir: Option<&Path>, configured: &Configured) -> Outcome {
+    let dir = match dir {
+        Some(dir) => absolute(dir)?,
+        None => bundle::locate(configured)?.dir,
+    };
+    let target = Target::new(&at.prefix, at.destdir.as_deref())?;
+    let cancel = cancel_on_signal()?;
+    let mut steps = Steps::default();
+    let mut see = |event: Event<'_>| steps.event(event);
+    let report = bundle::install_bundle(&dir, &target, &mut see, &cancel)?;
+    if report.cancelled {
+        out::note("cancelled; nothing has changed");
+        return Err(Failure::Said(exit::FAILED));
+    }
+    out::line(format!("{} has {} files", report.dir.display(), report.files))?;
     Ok(exit::OK)
 }
 

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     bundle::{
+        INSTALLED_INIT,
         digest::{fingerprint, sha256},
         format::{elf, initrd},
         open::{INITRD, MODULES_DIR},
@@ -75,5 +76,7 @@ fn init_path(run: &Run<'_>) -> Result<PathBuf, Failure> {
         return Ok(path.clone());
     }
     let exe = env::current_exe().map_err(|e| run.io("the place of this program", &e))?;
-    Ok(exe.parent().unwrap_or_else(|| Path::new("/")).join("banger-init"))
+    let dir = exe.parent().unwrap_or_else(|| Path::new("/"));
+    let installed = dir.parent().unwrap_or(dir).join(INSTALLED_INIT);
+    Ok(if installed.is_file() { installed } else { dir.join("banger-init") })
 }
