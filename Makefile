@@ -4,6 +4,10 @@
 #   make test     all tests; ends with a summary that counts what was skipped
 #   make build    banger and the guest's init, optimized
 #   make runtime  the runtime directory: kernel, initrd, images
+#   make install  banger and the runtime directory, for all users; PREFIX=/usr/local, DESTDIR=
+#   make uninstall
+#                 what make install has put there, and no more; with the same PREFIX
+#   make deb      a Debian package
 #   make lab      a shell in the lab: a real host with KVM and device-mapper, in an emulator
 #   make bench    the benchmarks
 #   make lint     formatting, clippy, shellcheck
@@ -15,14 +19,24 @@ SHELL := /bin/bash
 
 # Said once, so that cargo and this file mean the same place.
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
-HOST := $(shell rustc -vV | sed -n 's/^host: //p')
+HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+
+# For `make install`, and passed on as they are: paths with blanks work.
+export PREFIX ?= /usr/local
+export DESTDIR ?=
+# What is installed: release, or debug.
+export PROFILE ?= release
+# The runtime directory that is installed; `none` leaves it to `banger runtime bootstrap`.
+export RUNTIME ?= $(CURDIR)/runtime
+# `no` takes what is built as it is.
+export BUILD ?= yes
 
 # The guest's init is linked statically and always optimized: tests and releases share one, and
 # so one initrd. A target is named so that the flag does not reach build scripts, which share
 # the directory with everything else.
 INIT := $(CARGO_TARGET_DIR)/$(HOST)/release/banger-init
 
-.PHONY: help setup setup-dev init build run runtime test lab bench lint
+.PHONY: help setup setup-dev init build run runtime install uninstall deb test lab bench lint
 
 help:
 	@sed -n 's/^#   make/make/p' Makefile
@@ -52,6 +66,15 @@ run: runtime
 
 test: setup-dev init
 	@scripts/test.sh "$(INIT)"
+
+install:
+	@scripts/install.sh
+
+uninstall:
+	@scripts/install.sh remove
+
+deb: build
+	@scripts/deb.sh
 
 lab: setup-dev runtime
 	@exec scripts/lab/run.sh --banger "$(CARGO_TARGET_DIR)/release/banger" --shell
