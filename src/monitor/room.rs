@@ -20,7 +20,7 @@ use tokio::{
 
 use super::order::{Order, stand_still};
 use crate::{
-    domain::{ByteSize, Fill, MonitorStatus, Problem, VmId},
+    domain::{ByteSize, Fill, MonitorPhase, MonitorStatus, Problem, VmId},
     host::{
         dm, facts,
         ops::{Done, Op, Operate},
@@ -83,7 +83,6 @@ enum Verdict {
 
 /// Looks after it for as long as the VM runs.
 pub async fn watch(room: Room, orders: mpsc::Sender<Order>, status: watch::Sender<MonitorStatus>) {
-    let mut held = false;
     loop {
         let looked = room.clone();
         let seen = match spawn_blocking(move || looked.look()).await {
@@ -96,18 +95,26 @@ pub async fn watch(room: Room, orders: mpsc::Sender<Order>, status: watch::Sende
             Err(_) => return,
         };
         status.send_if_modified(|s| std::mem::replace(&mut s.fill, seen.fill) != seen.fill);
-        let done = match seen.verdict(held) {
+        let held = held(&status.borrow());
+        let done = match held.map_or(Verdict::Leave, |held| seen.verdict(held)) {
             Verdict::Leave => Ok(()),
             Verdict::Pause => stand_still(&orders, true, Some(seen.problem())).await,
             Verdict::Resume => stand_still(&orders, false, None).await,
         };
-        match (seen.verdict(held), done) {
-            (Verdict::Pause, Ok(())) => held = true,
-            (Verdict::Resume, Ok(())) => held = false,
-            (Verdict::Leave, _) => {}
-            (_, Err(problem)) => tracing::warn!(%problem, "the guest is left as it is"),
+        if let Err(problem) = done {
+            tracing::warn!(%problem, "the guest is left as it is");
         }
         sleep(seen.until_next()).await;
+    }
+}
+
+/// Whether the guest stands still because of us; nothing, if it writes nothing, and is not ours
+/// to let go on. Looked at each time: a user may have let it go on in spite of us.
+fn held(status: &MonitorStatus) -> Option<bool> {
+    match status.phase {
+        MonitorPhase::Booting | MonitorPhase::Ready => Some(false),
+        MonitorPhase::Paused => status.problem.is_some().then_some(true),
+        MonitorPhase::Preparing | MonitorPhase::Stopping { .. } | MonitorPhase::Clearing => None,
     }
 }
 
@@ -223,7 +230,10 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::ops::FakeOps;
+    use crate::{
+        domain::{BootTimes, NetworkKind, UnixMs, VmmKind},
+        host::ops::FakeOps,
+    };
 
     const GIB: u64 = 1 << 30;
 
@@ -274,5 +284,65 @@ mod tests {
         ops.fill(&vm, Fill { used: 1490, total: 1500, overflowed: false });
         snapshot.look(&vm).expect("seen");
         assert_eq!(length(), 1500, "it has all it can need");
+    }
+
+    fn status_of(vm: &VmId) -> MonitorStatus {
+        MonitorStatus {
+            vm: vm.clone(),
+            pid: 1,
+            vmm_pid: None,
+            vmm: VmmKind::QemuKvm,
+            phase: MonitorPhase::Ready,
+            since: UnixMs(0),
+            ssh: None,
+            boot: BootTimes::default(),
+            network: NetworkKind::Tap,
+            address: None,
+            dns_name: None,
+            fill: None,
+            problem: None,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_let_go_on_in_spite_of_it_is_paused_again_but_for_the_users_own_pause() {
+        let dir = tempfile::tempdir().expect("temp");
+        let vm = VmId::from_bytes([1; 4]);
+        let ops = Arc::new(FakeOps::default());
+        let filled = |overflowed| ops.fill(&vm, Fill { used: 9, total: 10, overflowed });
+        let snapshot = Snapshot { ops: ops.clone(), cow: dir.path().join("cow"), worst: 10 };
+        let room = Room { vm: vm.clone(), state: dir.path().to_owned(), snapshot: Some(snapshot) };
+        let (orders, mut asked) = mpsc::channel(1);
+        let (status, _) = watch::channel(status_of(&vm));
+        let is = |phase, problem| {
+            status.send_modify(|s| (s.phase, s.problem) = (phase, problem));
+        };
+        filled(true);
+        let watching = tokio::spawn(super::watch(room, orders, status.clone()));
+        // As the machine does it.
+        let mut obeyed = async || {
+            let order = asked.recv().await.expect("an order");
+            let Order::Still { still, problem, reply } = order else { panic!("{order:?}") };
+            is(if still { MonitorPhase::Paused } else { MonitorPhase::Ready }, problem);
+            reply.send(Ok(())).expect("it waits for that");
+            still
+        };
+        assert!(obeyed().await);
+        is(MonitorPhase::Ready, None);
+        assert!(obeyed().await, "nobody can let it write what would be lost");
+        is(MonitorPhase::Booting, None);
+        assert!(obeyed().await, "nor a reboot");
+        filled(false);
+        assert!(!obeyed().await, "it goes on by itself");
+        // One that the user has paused is paused, and not to go on by itself.
+        is(MonitorPhase::Paused, None);
+        filled(true);
+        status.subscribe().wait_for(|s| s.fill.is_some_and(|f| f.overflowed)).await.expect("seen");
+        filled(false);
+        status.subscribe().wait_for(|s| s.fill.is_some_and(|f| !f.overflowed)).await.expect("seen");
+        is(MonitorPhase::Ready, None);
+        filled(true);
+        assert!(obeyed().await, "it was asked for nothing meanwhile");
+        watching.abort();
     }
 }
