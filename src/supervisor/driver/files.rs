@@ -66,7 +66,14 @@ pub fn create(
         fault::point("the VM's directory was made");
         host.copy_image(image.path(), &paths.disk())?;
         fault::point("the VM's disk was made");
-        if size > image.size() { host.grow(&paths.disk(), size) } else { Ok(()) }
+        if size > image.size() {
+            host.grow(&paths.disk(), size)?;
+        }
+        // The VM's row says in a moment that it is whole, and survives a power cut.
+        for path in [paths.disk(), paths.dir().to_owned(), layout.state.join("vms")] {
+            fs::File::open(path)?.sync_all()?;
+        }
+        Ok(())
     };
     made().map_err(|error| {
         let _ = fs::remove_dir_all(paths.dir());
