@@ -33,9 +33,9 @@ use crate::{domain::SOCKET_PATH_MAX, vmm::VmmError};
 /// Firecracker needs; nothing runs meanwhile, so the wait is one for the user.
 const CONNECT_RETRY: Duration = Duration::from_millis(2);
 
-/// How long Firecracker may take until it listens. Usually 10 ms, behind its jailer 30 ms; on a
-/// host that starts many VMs at once some seconds were seen.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
+/// How long Firecracker may take until it listens. Usually 10 ms, behind its jailer 30 ms; on an
+/// emulated host that starts many VMs at once, half a minute.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(120);
 
 /// How long an answer may take. The slow one is that of the start, which reads kernel and
 /// initrd: 0.2 s from a warm cache, seconds where the host itself is emulated.

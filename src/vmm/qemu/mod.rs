@@ -26,13 +26,16 @@ use super::{
 };
 use crate::domain::{SOCKET_PATH_MAX, VmmKind};
 
-/// How often a control socket that is not there yet is tried: a small part of the 50 ms or more
-/// that QEMU needs, and the guest, which runs already, does not wait for it.
+/// How soon a control socket that is not there yet is tried again: a small part of the 50 ms or
+/// more that QEMU needs, and the guest, which runs already, does not wait for it.
 const CONNECT_RETRY: Duration = Duration::from_millis(5);
+/// The longest pause between tries, which become rarer: where it takes long, many VMs start, and
+/// their monitors must not take the CPUs from them.
+const CONNECT_RETRY_MAX: Duration = Duration::from_millis(100);
 
-/// How long QEMU may take until it answers. Usually 0.1 s; on a host that starts many VMs at once
-/// some seconds were seen.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
+/// How long QEMU may take until it answers. Usually 0.1 s; on an emulated host that starts many VMs
+/// at once, half a minute was seen. One that ends is noticed at once.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(120);
 
 /// How long the rest of the control connection may take to be read after the process is gone.
 const DRAIN_PATIENCE: Duration = Duration::from_millis(500);
@@ -260,6 +263,7 @@ async fn connect(
 ) -> Result<Client, VmmError> {
     let deadline = Instant::now() + CONNECT_PATIENCE;
     let late = || VmmError::Control(format!("no answer within {} s", CONNECT_PATIENCE.as_secs()));
+    let mut pause = CONNECT_RETRY;
     let stream = loop {
         match UnixStream::connect(socket).await {
             Ok(stream) => break stream,
@@ -273,7 +277,8 @@ async fn connect(
         if Instant::now() >= deadline {
             return Err(late());
         }
-        sleep(CONNECT_RETRY).await;
+        sleep(pause).await;
+        pause = (pause * 2).min(CONNECT_RETRY_MAX);
     };
     tokio::time::timeout_at(deadline, Client::start(stream, on_event)).await.map_err(|_| late())?
 }
