@@ -2,14 +2,15 @@
 //! next clears up, nothing is left, and it works again.
 //!
 //! The steps are those that a debug build passes (`banger::host::fault`): each test takes the next
-//! one until nobody dies any more. Here disks are files; in the lab they are snapshots, and time is
-//! short: with `FAULT_EVERY=N` only every Nth step is taken.
+//! one until nobody dies any more. Here disks are files; in the lab they are snapshots, whose steps
+//! have a test of their own. For all steps there time is short: with `FAULT_EVERY=N` only every Nth
+//! is taken.
 
 mod common;
 
-use std::{env, fs, process::Command};
+use std::{env, fs, path::PathBuf, process::Command};
 
-use banger::host::testing::in_own_netns;
+use banger::host::{dm, testing::in_own_netns};
 use common::{Home, Load, Said, lives, signal, skip, until};
 use nix::sys::signal::Signal;
 
@@ -79,9 +80,9 @@ fn works(home: &Home, before: &str) {
     assert_eq!(host(home), before);
 }
 
-/// A start and an end whose monitor dies at the step `nth`; none, if there is no such step.
-fn dies_at(home: &Home, nth: u32) -> Option<String> {
-    let started = with_fault(home, &format!("monitor:{nth}"), &["start", "web"]);
+/// A start and an end whose monitor dies at this place; none, if there is no such place.
+fn dies_at(home: &Home, place: &str) -> Option<String> {
+    let started = with_fault(home, &format!("monitor:{place}"), &["start", "web"]);
     if let Some(step) = victim(home) {
         return Some(step);
     }
@@ -100,7 +101,7 @@ fn a_monitor_that_dies_at_any_step_of_start_or_stop_leaves_nothing_for_long() {
         let before = host(&home);
         let mut steps = Vec::new();
         for nth in places() {
-            let Some(step) = dies_at(&home, nth) else { break };
+            let Some(step) = dies_at(&home, &nth.to_string()) else { break };
             eprintln!("{nth}: {step}");
             clears_up(&home, &before, &step);
             // Each start goes one step further than the one before; to its end it goes now and then.
@@ -122,6 +123,63 @@ fn a_monitor_that_dies_at_any_step_of_start_or_stop_leaves_nothing_for_long() {
         home.ok(&["stop", "web"]);
         clears_up(&home, &before, "nothing");
     });
+}
+
+/// Steps that there are with device-mapper alone, by what is in their names: of a start, and of a
+/// stop.
+const OF_SNAPSHOTS: [&str; 6] = [
+    "loop device of base*was noted",
+    "snapshot*was noted",
+    "dmsetup create",
+    "dmsetup remove",
+    "snapshot*is gone",
+    "loop device of base*is gone",
+];
+
+#[test]
+fn a_snapshot_is_cleared_up_after_a_death_at_any_of_its_steps() {
+    let test = "a_snapshot_is_cleared_up_after_a_death_at_any_of_its_steps";
+    if let Err(why) = dm::usable() {
+        return skip(test, &format!("{why}; it runs in the lab"));
+    }
+    in_a_world(test, |home| {
+        let before = host(&home);
+        // It is all there or not at all, and a base is nobody's for no longer than that.
+        for place in ["the base was written down", "the base was copied"] {
+            with_fault(&home, &format!("ui:={place}"), &["create", "web", "--image", "tiny"]);
+            assert_eq!(victim(&home).as_deref(), Some(place));
+            clears_up(&home, &before, place);
+            assert_eq!(home.list(), Vec::<serde_json::Value>::new(), "{place}");
+        }
+        home.ok(&["create", "web", "--image", "tiny"]);
+        for place in OF_SNAPSHOTS {
+            let step = dies_at(&home, &format!("={place}"));
+            let step = step.unwrap_or_else(|| panic!("nobody died: {place}"));
+            clears_up(&home, &before, &step);
+        }
+        // And whoever clears up after one that is dead.
+        home.ok(&["start", "web"]);
+        let (monitor, vmm) =
+            (home.only("monitor", &home.monitors()), home.only("VMM", &home.vmms()));
+        signal(monitor, Signal::SIGKILL);
+        until("its end and that of its VMM", || !lives(monitor) && !lives(vmm));
+        with_fault(&home, "ui:=dmsetup remove", &["ls"]);
+        let step = victim(&home).expect("who clears up removes it");
+        clears_up(&home, &before, &step);
+        works(&home, &before);
+
+        with_fault(&home, "ui:=the base is gone", &["rm", "--yes", "web"]);
+        assert_eq!(victim(&home).as_deref(), Some("the base is gone"));
+        clears_up(&home, &before, "the base is gone");
+        assert_eq!(home.list(), Vec::<serde_json::Value>::new());
+        assert_eq!(bases(&home), Vec::<PathBuf>::new(), "no VM, no base");
+    });
+}
+
+/// The bases that are kept.
+fn bases(home: &Home) -> Vec<PathBuf> {
+    let bases = fs::read_dir(home.layout().state.join("bases"));
+    bases.into_iter().flatten().map(|entry| entry.expect("entry").path()).collect()
 }
 
 #[test]
@@ -180,9 +238,7 @@ fn whoever_makes_or_removes_a_vm_may_die_at_any_step() {
         assert!(every() > 1 || steps.len() > 6, "{steps:#?}");
         home.ok(&["rm", "--yes", "web"]);
         clears_up(&home, &before, "nothing");
-        let bases = fs::read_dir(home.layout().state.join("bases"));
-        let bases: Vec<_> = bases.into_iter().flatten().map(|e| e.expect("entry").path()).collect();
-        assert_eq!(bases, Vec::<std::path::PathBuf>::new(), "no VM, no base");
+        assert_eq!(bases(&home), Vec::<PathBuf>::new(), "no VM, no base");
     });
 }
 

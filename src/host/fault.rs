@@ -3,7 +3,8 @@
 //! `BANGER_FAULT=monitor:7:FILE` means: the eighth place that a monitor passes is the last thing it
 //! does, and FILE says which that was. The processes it starts inherit the variable; which of them
 //! heeds it says [`arm`]. A test begins with 0 and goes on until everything goes well, so nobody has
-//! to keep a list of places.
+//! to keep a list of places. `BANGER_FAULT=monitor:=A*B:FILE` means the first place whose name has A
+//! and B in it.
 //!
 //! A place comes after each thing that changed the host, the ledger or the database: what is between
 //! two such changes makes no difference to whoever clears up.
@@ -34,11 +35,19 @@ mod armed {
 
     use nix::sys::signal::{Signal, raise};
 
+    /// Where this process is to die.
+    #[derive(Debug)]
+    enum Place {
+        /// Places to be passed, and one more; 0: that was it.
+        Left(AtomicU64),
+        /// What is in its name.
+        Named(String),
+    }
+
     /// What this process is to die of.
     #[derive(Debug)]
     struct Fault {
-        /// Places to be passed, and one more; 0: that was it.
-        left: AtomicU64,
+        place: Place,
         /// Where it is said which it was.
         says: PathBuf,
     }
@@ -46,21 +55,29 @@ mod armed {
     static FAULT: OnceLock<Fault> = OnceLock::new();
 
     impl Fault {
-        /// Reads `KIND:N:FILE`, if it is for this kind of process.
+        /// Reads `KIND:N:FILE` or `KIND:=A*B:FILE`, if it is for this kind of process.
         fn read(text: &str, kind: &str) -> Option<Self> {
-            let (nth, says) = text.strip_prefix(kind)?.strip_prefix(':')?.split_once(':')?;
-            let left = nth.parse::<u64>().ok()?.checked_add(1)?;
-            Some(Self { left: AtomicU64::new(left), says: says.into() })
+            let (place, says) = text.strip_prefix(kind)?.strip_prefix(':')?.split_once(':')?;
+            let place = match place.strip_prefix('=') {
+                Some(part) => Place::Named(part.to_owned()),
+                None => Place::Left(AtomicU64::new(place.parse::<u64>().ok()?.checked_add(1)?)),
+            };
+            Some(Self { place, says: says.into() })
         }
 
         /// Whether the place that is passed now is the one.
-        fn passed(&self) -> bool {
+        fn passed(&self, name: &str) -> bool {
             let one_less = |left: u64| left.checked_sub(1);
-            self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less) == Ok(1)
+            match &self.place {
+                Place::Named(parts) => parts.split('*').all(|part| name.contains(part)),
+                Place::Left(left) => {
+                    left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less) == Ok(1)
+                }
+            }
         }
     }
 
-    /// From here on this process is of that kind: it heeds `BANGER_FAULT=KIND:N:FILE`. Without debug
+    /// From here on this process is of that kind: it heeds `BANGER_FAULT=KIND:…`. Without debug
     /// assertions, and without the variable, nothing ever happens.
     pub fn arm(kind: &str) {
         if let Some(fault) = Fault::read(&env::var("BANGER_FAULT").unwrap_or_default(), kind) {
@@ -70,9 +87,11 @@ mod armed {
 
     /// A place. The process that is to die here writes down that it does, and is killed.
     pub fn point(name: impl Display) {
-        if let Some(fault) = FAULT.get().filter(|fault| fault.passed()) {
+        let Some(fault) = FAULT.get() else { return };
+        let name = name.to_string();
+        if fault.passed(&name) {
             // If it cannot, the test that asked for it finds out.
-            let _ = fs::write(&fault.says, name.to_string());
+            let _ = fs::write(&fault.says, name);
             let _ = raise(Signal::SIGKILL);
         }
     }
@@ -84,7 +103,9 @@ mod armed {
         }
         let fault = Fault::read("monitor:2:/a:b", "monitor").expect("one");
         assert_eq!(fault.says, PathBuf::from("/a:b"));
-        let passed = [(); 5].map(|()| fault.passed());
+        let passed = [""; 5].map(|name| fault.passed(name));
         assert_eq!(passed, [false, false, true, false, false]);
+        let fault = Fault::read("ui:=it*gone:/a", "ui").expect("one");
+        assert_eq!(["it was noted", "it is gone"].map(|name| fault.passed(name)), [false, true]);
     }
 }
