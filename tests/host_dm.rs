@@ -1,5 +1,6 @@
 //! Disks of VMs on a real device-mapper. It needs root, device-mapper and loop devices: where
-//! they are not, as in most build machines, this runs in the lab.
+//! they are not, as in most build machines, this runs in the lab. How long it takes beside the
+//! commands by hand, and that two hundred rounds leak nothing, is a scenario of the lab's own.
 
 mod common;
 mod dm_kit;
@@ -12,7 +13,7 @@ use std::{
     os::unix::fs::{FileExt, FileTypeExt, MetadataExt},
     process::{Command, Stdio},
     thread,
-    time::Duration,
+    time::Instant,
 };
 
 use banger::{
@@ -368,20 +369,6 @@ fn a_failure_half_way_takes_back_what_was_made() {
     rig.gone(&vm);
 }
 
-#[test]
-fn two_hundred_cycles_leak_nothing() {
-    let Some(rig) = rig("two_hundred_cycles_leak_nothing") else { return };
-    let (base, cow, vm) = (rig.base(4 * MIB), rig.cow("cow", 8 * MIB), rig.vm(1));
-    for _ in 0..200 {
-        rig.make(&vm, 8 * MIB, &base, &cow);
-        rig.gone(&vm);
-    }
-    assert_eq!(rig.inventory(), Inventory::default());
-    // Other tests of this process open files too; ours would be two hundred and more.
-    let open = fs::read_dir("/proc/self/fd").expect("fds").count();
-    assert!(open < 150, "{open} descriptors are open");
-}
-
 /// What the test below starts and kills: makes and removes one disk, over and over.
 #[test]
 fn makes_and_removes_until_it_is_killed() {
@@ -403,10 +390,10 @@ fn whoever_comes_after_one_that_was_killed_clears_up() {
     disk.write(0, &[7; 512]);
     disk.close();
     rig.gone(&vm);
-    let round = dm_kit::timed(|| {
-        rig.make(&vm, 8 * MIB, &base, &cow);
-        rig.gone(&vm);
-    });
+    let begin = Instant::now();
+    rig.make(&vm, 8 * MIB, &base, &cow);
+    rig.gone(&vm);
+    let round = begin.elapsed();
     let mut left = BTreeSet::new();
     for n in 0..24 {
         let mut child = Command::new(env::current_exe().expect("this program"))
@@ -419,7 +406,7 @@ fn whoever_comes_after_one_that_was_killed_clears_up() {
         let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
         while lines.next().expect("a round").expect("UTF-8") != "round" {}
         // At another point of its round each time.
-        thread::sleep(Duration::from_secs_f64(round / 1000.0 * f64::from(n) / 24.0));
+        thread::sleep(round * n / 24);
         child.kill().expect("killed");
         child.wait().expect("reaped");
         let there = rig.inventory();
@@ -435,22 +422,4 @@ fn whoever_comes_after_one_that_was_killed_clears_up() {
     }
     println!("found after a kill (snapshots, loops, nodes): {left:?}");
     assert!(left.len() > 1, "it was never killed half-way: {left:?}");
-}
-
-/// Measured against the commands that do the same, one after the other and alternately.
-#[test]
-fn it_takes_no_longer_than_the_commands_by_hand() {
-    let Some(rig) = rig("it_takes_no_longer_than_the_commands_by_hand") else { return };
-    let (base, cow, vm) = (rig.base(4 * MIB), rig.cow("cow", 4 * MIB), rig.vm(1));
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for _ in 0..20 {
-        ours.push(dm_kit::timed(|| {
-            rig.make(&vm, 4 * MIB, &base, &cow);
-            rig.gone(&vm);
-        }));
-        theirs.push(dm_kit::timed(|| rig.by_hand("base0", "cow", 4 * MIB)));
-    }
-    let [ours, theirs] = [ours, theirs].map(dm_kit::percentiles);
-    println!("ours {ours:?}, by hand {theirs:?} (ms: median, p95)");
-    assert!(ours.0 <= theirs.0, "ours {ours:?}, by hand {theirs:?}");
 }

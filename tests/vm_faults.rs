@@ -148,6 +148,7 @@ fn a_snapshot_is_cleared_up_after_a_death_at_any_of_its_steps() {
         for place in ["the base was written down", "the base was copied"] {
             with_fault(&home, &format!("ui:={place}"), &["create", "web", "--image", "tiny"]);
             assert_eq!(victim(&home).as_deref(), Some(place));
+            home.ok(&["ls"]);
             clears_up(&home, &before, place);
             assert_eq!(home.list(), Vec::<serde_json::Value>::new(), "{place}");
         }
@@ -170,6 +171,7 @@ fn a_snapshot_is_cleared_up_after_a_death_at_any_of_its_steps() {
 
         with_fault(&home, "ui:=the base is gone", &["rm", "--yes", "web"]);
         assert_eq!(victim(&home).as_deref(), Some("the base is gone"));
+        home.ok(&["ls"]);
         clears_up(&home, &before, "the base is gone");
         assert_eq!(home.list(), Vec::<serde_json::Value>::new());
         assert_eq!(bases(&home), Vec::<PathBuf>::new(), "no VM, no base");

@@ -14,7 +14,6 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
-    time::Instant,
 };
 
 use banger::{
@@ -152,19 +151,6 @@ impl Rig {
             std::thread::yield_now();
         }
         inventory
-    }
-
-    /// The same as making and removing a disk, by commands.
-    pub fn by_hand(&self, base: &str, cow: &str, bytes: u64) {
-        let path = |name: &str| self.path(name).to_str().expect("UTF-8").to_owned();
-        let name = format!("by-hand-{}", self.tag);
-        let base = run("losetup", &["--find", "--show", "--read-only", &path(base)]);
-        let cow = run("losetup", &["--find", "--show", "--direct-io=on", &path(cow)]);
-        let table = format!("0 {} snapshot {base} {cow} PO 8", bytes / 512);
-        run("dmsetup", &["create", &name, "--table", &table]);
-        run("dmsetup", &["remove", &name]);
-        run("losetup", &["--detach", &cow]);
-        run("losetup", &["--detach", &base]);
     }
 
     /// A small ext4 file system of so many MiB, mounted.
@@ -347,17 +333,4 @@ pub fn run(program: &str, args: &[&str]) -> String {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{program} {args:?}: {said}");
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
-}
-
-/// How many milliseconds it takes.
-pub fn timed(work: impl FnOnce()) -> f64 {
-    let begin = Instant::now();
-    work();
-    begin.elapsed().as_secs_f64() * 1000.0
-}
-
-/// Median and 95th percentile.
-pub fn percentiles(mut times: Vec<f64>) -> (f64, f64) {
-    times.sort_by(f64::total_cmp);
-    (times[times.len() / 2], times[(times.len() * 95).div_ceil(100) - 1])
 }

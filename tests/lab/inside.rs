@@ -22,12 +22,15 @@ use crate::{Home, Play, Test, User, picture::Picture, scenarios::PARTS};
 pub const WORD: &str = "--in-the-lab";
 /// What begins a line that is meant for the program outside.
 pub const MARK: &str = "@lab ";
+/// What begins a line of a test that is shown also when all is well: something measured.
+pub const FIGURE: &str = "figure: ";
 
 /// What [`as_dev`] calls us with.
 const PART: &str = "part";
 
-/// How long a scenario may take.
-const SCENARIO_MAX: Duration = Duration::from_secs(300);
+/// How long a scenario may take. More than [`PATIENCE`](crate::common::PATIENCE): a wait that is
+/// in vain says what for.
+pub const SCENARIO_MAX: Duration = Duration::from_secs(480);
 /// How long what ends may take until it is gone.
 const SETTLE_MAX: Duration = Duration::from_secs(15);
 /// How often a wait looks.
@@ -217,10 +220,12 @@ fn settled(before: &Picture) -> String {
     }
 }
 
-/// Waits until udev has heard of all that came and went: what it runs for that is no leftover.
+/// Waits until udev has heard of all that came and went, and made its links. What it runs for
+/// that is in no picture, but what that leaves is.
 fn udev_settled() {
-    // One that takes longer is found by the picture.
-    let _ = Command::new("udevadm").args(["settle", "--timeout=10"]).status();
+    // One that takes longer than that is found by the picture. It says so in the log of nobody.
+    let settle = ["settle", "--timeout=60"];
+    let _ = Command::new("udevadm").args(settle).stderr(Stdio::null()).status();
 }
 
 /// Homes and runtime directories of banger, of root and of dev.

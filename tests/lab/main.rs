@@ -45,6 +45,8 @@ struct Scenario {
     /// As whom, one after the other.
     users: &'static [User],
     play: Play,
+    /// Whether it is about Firecracker, which nobody may have.
+    firecracker: bool,
 }
 
 /// What is done. It fails by a panic.
@@ -58,7 +60,7 @@ enum Play {
 
 impl Scenario {
     const fn new(name: &'static str, users: &'static [User], play: fn(&Home)) -> Self {
-        Self { name, users, play: Play::Whole(play) }
+        Self { name, users, play: Play::Whole(play), firecracker: false }
     }
 
     const fn cut(
@@ -67,7 +69,12 @@ impl Scenario {
         before: fn(&Home),
         after: fn(&Home),
     ) -> Self {
-        Self { name, users, play: Play::Cut(before, after) }
+        Self { name, users, play: Play::Cut(before, after), firecracker: false }
+    }
+
+    /// The same, where there is a Firecracker.
+    const fn with_firecracker(self) -> Self {
+        Self { firecracker: true, ..self }
     }
 
     /// The tests there are of it: name and user.
@@ -85,7 +92,13 @@ struct Test {
 
 impl Test {
     fn all() -> Vec<Self> {
-        scenarios::ALL.iter().copied().flatten().flat_map(Scenario::tests).collect()
+        scenarios::MACHINES
+            .into_iter()
+            .flatten()
+            .copied()
+            .flatten()
+            .flat_map(Scenario::tests)
+            .collect()
     }
 
     fn name(&self) -> String {

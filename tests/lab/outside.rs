@@ -6,8 +6,9 @@ use std::{
     io::{BufRead, BufReader, Read, Write, stdout},
     path::{Path, PathBuf},
     process::{Child, Command, ExitCode, Stdio},
+    sync::Mutex,
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -19,12 +20,14 @@ use serde_json::Value;
 use crate::{
     Test,
     common::{runtime_dir, skip},
-    inside::{MARK, Step, WORD},
-    scenarios::programs::PREFIX,
+    inside::{FIGURE, MARK, SCENARIO_MAX, Step, WORD},
+    scenarios::{self, programs::PREFIX},
 };
 
-/// How long one boot of the lab and all that is done in it may take, in seconds.
-const BOOT_MAX: u32 = 900;
+/// How long a machine that is busy may take until it has booted.
+const BOOT_MAX: Duration = Duration::from_secs(240);
+/// What a step may take beside the scenario itself: pictures, and waiting for udev.
+const AROUND_MAX: Duration = Duration::from_secs(120);
 
 /// What is wanted, by the arguments that test programs have.
 #[derive(Default)]
@@ -69,13 +72,13 @@ struct Sum {
 }
 
 impl Sum {
-    fn pass(&mut self, name: &str, milliseconds: u64) {
-        println!("test {name} ... ok <{:.1}s>", seconds(milliseconds));
+    fn pass(&mut self, name: &str, milliseconds: u64, figure: &str) {
+        println!("test {name} ... ok <{:.1}s>{figure}", seconds(milliseconds));
         self.passed.insert(name.to_owned());
     }
 
     fn fail(&mut self, name: &str, log: String) {
-        println!("test {name} ... FAILED");
+        println!("test {name} ... FAILED\n{log}");
         self.failed.push((name.to_owned(), log));
     }
 
@@ -104,10 +107,17 @@ pub fn main(args: &[String]) -> ExitCode {
     if let Some(reason) = missing() {
         for test in &tests {
             skip(&format!("lab::{}", test.name()), &reason);
-            sum.pass(&test.name(), 0);
+            sum.pass(&test.name(), 0, "");
         }
-    } else if !tests.is_empty() {
-        run(&tests, &wanted, &mut sum);
+    } else {
+        let (possible, others): (Vec<Test>, Vec<Test>) =
+            tests.iter().partition(|test| !test.scenario.firecracker || has_firecracker());
+        for test in others {
+            let why = "BANGER_TEST_FIRECRACKER names no Firecracker, and the runtime has none";
+            skip(&format!("lab::{}", test.name()), why);
+            sum.pass(&test.name(), 0, "");
+        }
+        sum = run(&possible, &wanted, sum);
     }
     for (name, log) in &sum.failed {
         println!("\n---- {name} ----\n{log}");
@@ -121,6 +131,12 @@ pub fn main(args: &[String]) -> ExitCode {
         begin.elapsed().as_secs_f64(),
     );
     if sum.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(101) }
+}
+
+/// Whether there is a Firecracker to bring along.
+fn has_firecracker() -> bool {
+    let named = env::var_os("BANGER_TEST_FIRECRACKER").is_some_and(|path| !path.is_empty());
+    named || runtime_dir().join("firecracker").is_file()
 }
 
 /// Why there can be no lab here.
@@ -139,48 +155,77 @@ fn missing() -> Option<String> {
         .then(|| format!("no runtime directory in {}; `make runtime` makes it", runtime.display()))
 }
 
-/// Runs tests: all that are whole in one lab, each that is cut in one more.
-fn run(tests: &[Test], wanted: &Wanted, sum: &mut Sum) {
+/// Runs tests, on machines side by side: one keeps no more than one of our cores busy.
+fn run(tests: &[Test], wanted: &Wanted, sum: Sum) -> Sum {
+    let sum = Mutex::new(sum);
+    thread::scope(|scope| {
+        for machine in scenarios::MACHINES {
+            let here = |test: &&Test| {
+                machine.iter().copied().flatten().any(|one| one.name == test.scenario.name)
+            };
+            let tests: Vec<Test> = tests.iter().filter(here).copied().collect();
+            let sum = &sum;
+            scope.spawn(move || on_a_machine(&tests, wanted, sum));
+        }
+    });
+    sum.into_inner().expect("no panic")
+}
+
+/// Runs tests on one machine: first all that are whole; then, with a boot after each cut, the
+/// others.
+fn on_a_machine(tests: &[Test], wanted: &Wanted, sum: &Mutex<Sum>) {
     let (cut, whole): (Vec<Test>, Vec<Test>) = tests.iter().partition(|test| test.is_cut());
     let tmp = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let disk = (!cut.is_empty()).then(|| tmp.path().join("host.ext4"));
     let mut steps: Vec<(Step, Test)> = whole.into_iter().map(|t| (Step::Whole, t)).collect();
-    let mut cut = cut.into_iter();
-    loop {
-        let next = cut.next();
-        steps.extend(next.map(|test| (Step::Before, test)));
-        let was_cut = boot(&steps, disk.as_deref(), tmp.path(), wanted, sum);
-        for (step, test) in &steps {
-            let name = test.name();
-            let goes_on = *step == Step::Before && was_cut;
-            if !goes_on && !sum.has(&name) {
-                sum.fail(&name, "the lab ended before it was done".to_owned());
-            }
+    steps.extend(cut.into_iter().flat_map(|t| [(Step::Before, t), (Step::After, t)]));
+    while !steps.is_empty() {
+        // What comes after a cut comes after a boot.
+        let cut = steps.iter().position(|(step, _)| *step == Step::Before);
+        let now = cut.map_or(steps.len(), |cut| cut + 1);
+        let life = boot(&steps[..now], disk.as_deref(), tmp.path(), wanted, sum);
+        let mut sum = sum.lock().expect("no panic");
+        if !life.was_cut {
+            let left = steps[..now].iter().map(|(_, test)| test.name());
+            let mut left = left.filter(|name| !sum.has(name)).collect::<Vec<_>>().into_iter();
+            // One that takes the machine with it fails; the others have another machine. If it
+            // did not even come up, there is none.
+            let failed = left.by_ref().take(if life.begun { 1 } else { usize::MAX });
+            failed.for_each(|name| {
+                sum.fail(&name, format!("{}the lab ended before it was done", life.log));
+            });
         }
-        let Some(test) = next else { return };
-        steps.clear();
-        // One whose first part failed has no second.
-        if was_cut {
-            steps.push((Step::After, test));
-        }
+        let cut = steps[now - 1].1.name();
+        let done = |step: Step, name: &str| {
+            sum.has(name) || life.was_cut && step == Step::Before && name == cut
+        };
+        steps.retain(|(step, test)| !done(*step, &test.name()));
     }
 }
 
-/// One life of the lab. Whether it ended by a power cut that was asked for.
+/// How one life of the lab went.
+#[derive(Default)]
+struct Life {
+    /// Whether a test was begun.
+    begun: bool,
+    /// Whether it ended by a power cut that was asked for.
+    was_cut: bool,
+    /// What the test that was under way at the end has said.
+    log: String,
+}
+
+/// One life of the lab.
 fn boot(
     steps: &[(Step, Test)],
     disk: Option<&Path>,
     tmp: &Path,
     wanted: &Wanted,
-    sum: &mut Sum,
-) -> bool {
-    if steps.is_empty() {
-        return false;
-    }
+    sum: &Mutex<Sum>,
+) -> Life {
     let pid_file = tmp.join("pid");
     let mut lab = Lab::boot(steps, disk, &pid_file);
-    let mut log = String::new();
-    let mut was_cut = false;
+    let mut life = Life::default();
+    let (mut log, mut figure) = (String::new(), String::new());
     let lines = BufReader::new(lab.0.stdout.take().expect("piped"));
     for line in lines.split(b'\n').map_while(Result::ok) {
         let line = String::from_utf8_lossy(&line).into_owned();
@@ -192,11 +237,19 @@ fn boot(
         let mut words = rest.split(' ');
         let name = words.next().unwrap_or("");
         let time = words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
+        let sum = || sum.lock().expect("no panic");
         match word {
-            "begin" => log.clear(),
+            "begin" => {
+                life.begun = true;
+                log.clear();
+                figure.clear();
+            }
             "log" => {
                 log.push_str(rest);
                 log.push('\n');
+                if let Some(rest) = rest.strip_prefix(FIGURE) {
+                    figure.push_str(&format!(" {rest}"));
+                }
                 if wanted.nocapture {
                     println!("{rest}");
                 }
@@ -205,10 +258,10 @@ fn boot(
                 let (test, reason) = rest.split_once(": ").unwrap_or((rest, ""));
                 skip(&format!("lab::{test}"), reason);
             }
-            "ok" => sum.pass(name, time),
-            "failed" => sum.fail(name, std::mem::take(&mut log)),
+            "ok" => sum().pass(name, time, &figure),
+            "failed" => sum().fail(name, std::mem::take(&mut log)),
             "cut" => {
-                was_cut = true;
+                life.was_cut = true;
                 let pid = fs::read_to_string(&pid_file).expect("its process id");
                 let pid = pid.trim().parse().expect("a number");
                 kill(Pid::from_raw(pid), Signal::SIGKILL).expect("a power cut");
@@ -218,10 +271,11 @@ fn boot(
         stdout().flush().expect("someone listens");
     }
     let said = lab.end();
-    if !was_cut && !said.is_empty() {
+    if !life.was_cut && !said.is_empty() {
         println!("{said}");
     }
-    was_cut
+    life.log = log;
+    life
 }
 
 /// The test programs that are to be brought along: names and paths, as cargo says.
@@ -254,7 +308,9 @@ impl Lab {
         let mut this = env::current_exe().expect("this program").into_os_string();
         this.push(":scenarios");
         let mut command = Command::new(top.join("scripts/lab/run.sh"));
-        command.args(["--timeout", &BOOT_MAX.to_string(), "--pid-file"]).arg(pid_file);
+        // Far more than it takes: what hangs is to end by its own name.
+        let most = BOOT_MAX + (SCENARIO_MAX + AROUND_MAX) * steps.len().try_into().expect("few");
+        command.args(["--timeout", &most.as_secs().to_string(), "--pid-file"]).arg(pid_file);
         command.args(["--banger", env!("CARGO_BIN_EXE_banger"), "--copy"]).arg(this);
         for (name, path) in programs(steps) {
             command.arg("--copy").arg(format!("{path}:{name}"));

@@ -174,22 +174,17 @@ impl Picture {
     }
 
     fn processes(&mut self) {
+        let mut seen = BTreeMap::new();
         for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
             let name = entry.file_name();
             let Some(Ok(pid)) = name.to_str().map(str::parse::<u32>) else { continue };
-            // Kernel threads have no command line; zombies neither, but are somebody's mistake.
-            let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-            let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            let line = String::from_utf8_lossy(&line).replace('\0', " ");
-            let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
-            if pid == std::process::id() || line.contains("(udev-worker)") {
-                continue;
-            }
-            if state == Some('Z') {
-                self.add("process", &format!("zombie: {}", stat.split(')').next().unwrap_or("")));
-            } else if !line.is_empty() {
-                let owner = fs::metadata(entry.path()).map_or(0, |meta| meta.uid());
-                self.add("process", &format!("uid {owner}: {}", line.trim_end()));
+            // Gone already: it did not stay.
+            let Some(process) = Process::read(&entry.path()) else { continue };
+            seen.insert(pid, process);
+        }
+        for (pid, process) in &seen {
+            if *pid != std::process::id() && !process.is_udevs(&seen) {
+                process.line.iter().for_each(|line| self.add("process", line));
             }
         }
     }
@@ -248,6 +243,51 @@ impl Picture {
                 self.add("file", &shown.to_string());
             }
         }
+    }
+}
+
+/// A process, as far as a picture needs it.
+struct Process {
+    parent: u32,
+    /// Its first 15 bytes.
+    name: String,
+    /// What a picture has of it; nothing of a kernel thread.
+    line: Option<String>,
+}
+
+impl Process {
+    /// One whose directory in `/proc` this is; nothing, if it is gone.
+    fn read(dir: &Path) -> Option<Self> {
+        // proc(5): `PID (NAME) STATE PARENT …`; a name may have brackets, too.
+        let stat = fs::read_to_string(dir.join("stat")).ok()?;
+        let (head, rest) = stat.rsplit_once(") ")?;
+        let mut words = rest.split(' ');
+        let is_zombie = words.next() == Some("Z");
+        let parent = words.next()?.parse().ok()?;
+        let name = head.split_once('(')?.1.to_owned();
+        // Kernel threads have no command line; zombies neither, but are somebody's mistake.
+        let said = fs::read(dir.join("cmdline")).ok()?;
+        let said = String::from_utf8_lossy(&said).replace('\0', " ");
+        let owner = fs::metadata(dir).map_or(0, |meta| meta.uid());
+        let line = if is_zombie {
+            Some(format!("zombie: {name}"))
+        } else {
+            (!said.is_empty()).then(|| format!("uid {owner}: {}", said.trim_end()))
+        };
+        Some(Self { parent, name, line })
+    }
+
+    /// Whether udev has started it: a worker of its own, or what one runs. That comes with what
+    /// happens to devices, whoever did it and whenever, and goes by itself.
+    fn is_udevs(&self, all: &BTreeMap<u32, Self>) -> bool {
+        let mut parent = all.get(&self.parent);
+        while let Some(process) = parent {
+            if process.name == "systemd-udevd" {
+                return true;
+            }
+            parent = all.get(&process.parent);
+        }
+        false
     }
 }
 

@@ -8,12 +8,13 @@ use std::{
 };
 
 use super::sh;
-use crate::{Home, Scenario, User, picture::Picture};
+use crate::{Home, Scenario, User, common::until, picture::Picture};
 
 pub const ALL: &[Scenario] = &[
     Scenario::new("ground::kvm_can_be_used", &User::ALL, kvm_can_be_used),
     Scenario::new("ground::the_host_is_complete", &[User::Root], the_host_is_complete),
     Scenario::new("ground::pictures_show_every_leftover", &[User::Root], pictures),
+    Scenario::new("ground::what_udev_runs_is_no_leftover", &[User::Root], beside_udev),
 ];
 
 fn kvm_can_be_used(home: &Home) {
@@ -91,4 +92,23 @@ fn pictures(_: &Home) {
     ] {
         assert!(left.lines().any(|l| l.starts_with(line)), "{line} is not in\n{left}");
     }
+}
+
+fn beside_udev(_: &Home) {
+    let before = Picture::take(|_: &Path| false);
+    // What udev's worker runs for a device that something happens to, and goes on with for longer
+    // than anybody waits.
+    let rules = Path::new("/run/udev/rules.d");
+    fs::create_dir_all(rules).expect("a directory for rules");
+    let rule = rules.join("99-lab.rules");
+    let text = r#"KERNEL=="full", SUBSYSTEM=="mem", RUN+="/bin/sh -c 'sleep 3601; true'""#;
+    fs::write(&rule, text).expect("a rule");
+    sh("udevadm control --reload; udevadm trigger --action=change /sys/class/mem/full");
+    let pids = || sh("pgrep -x -f 'sleep 3601' || true");
+    until("udev to run it", || !pids().is_empty());
+    let left = before.difference(&Picture::take(|_: &Path| false));
+    fs::remove_file(rule).expect("removed");
+    fs::remove_dir(rules).expect("removed");
+    sh(&format!("udevadm control --reload; kill {}", pids().trim()));
+    assert_eq!(left, "");
 }

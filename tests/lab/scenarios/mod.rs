@@ -10,9 +10,10 @@ use std::process::Command;
 
 use crate::{Home, Scenario};
 
-/// All of them, in the order they are run in: what the others stand on comes first.
-pub const ALL: &[&[Scenario]] =
-    &[ground::ALL, programs::ALL, set_up::ALL, kvm::ALL, workstation::ALL];
+/// All of them, by the machine they are run on, in that order: what the others stand on comes
+/// first. The machines are there at the same time, and should have as much to do.
+pub const MACHINES: [&[&[Scenario]]; 2] =
+    [&[ground::ALL, programs::ALL, set_up::ALL, kvm::ALL], &[workstation::ALL]];
 
 /// What a scenario of root's has a user do: a name for it, and what.
 pub type Part = (&'static str, fn(&Home));

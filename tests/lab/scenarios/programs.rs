@@ -4,19 +4,25 @@ use std::process::Command;
 
 use crate::{Scenario, User};
 
+/// Where the runtime directory is in the lab.
+const RUNTIME: &str = "/lab/lib/banger";
+
 /// What all names of these begin with; the rest is the program's.
 pub const PREFIX: &str = "programs::";
 
 pub const ALL: &[Scenario] = &[
-    Scenario::new("programs::host_dm", &[User::Root], |_| run("host_dm")),
-    Scenario::new("programs::host_names", &[User::Root], |_| run("host_names")),
-    Scenario::new("programs::vmm_firecracker", &[User::Root], |_| run("vmm_firecracker")),
+    Scenario::new("programs::host_dm", &[User::Root], |_| run("host_dm", "")),
+    Scenario::new("programs::host_names", &[User::Root], |_| run("host_names", "")),
+    Scenario::new("programs::vm_faults", &[User::Root], |_| run("vm_faults", "a_snapshot_is")),
+    Scenario::new("programs::vmm_firecracker", &[User::Root], |_| run("vmm_firecracker", ""))
+        .with_firecracker(),
 ];
 
-/// Runs a test program that was brought along.
-fn run(name: &str) {
+/// Runs those tests of a program that was brought along which have this in their names.
+fn run(name: &str, tests: &str) {
     let path = format!("/lab/{name}");
-    let status = Command::new(&path).arg("--test-threads=1").status();
-    let status = status.unwrap_or_else(|error| panic!("{path}: {error}"));
+    let mut command = Command::new(&path);
+    command.args(["--test-threads=1", tests]).env("BANGER_RUNTIME_DIR", RUNTIME);
+    let status = command.status().unwrap_or_else(|error| panic!("{path}: {error}"));
     assert!(status.success(), "{name} ended with {status}");
 }

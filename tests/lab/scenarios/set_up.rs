@@ -17,7 +17,7 @@ use banger::{
     },
 };
 
-use crate::{Home, Scenario, User};
+use crate::{Home, Scenario, User, inside::FIGURE};
 
 pub const ALL: &[Scenario] = &[
     Scenario::new("set_up::no_slower_than_the_bare_commands", &[User::Root], beside_commands),
@@ -153,7 +153,7 @@ fn beside_commands(_: &Home) {
     bench.end();
     let (ours, theirs) = (p95(&mut ours), p95(&mut theirs));
     let ratio = ours.as_secs_f64() / theirs.as_secs_f64();
-    println!("p95 of 20: {ours:.1?}, by hand {theirs:.1?}: {ratio:.2} x");
+    println!("{FIGURE}p95 of 20: {ours:.1?}, by hand {theirs:.1?}: {ratio:.2} x");
     assert!(ratio <= 1.0, "{ours:?} is more than {theirs:?}");
 }
 
@@ -177,6 +177,9 @@ fn two_hundred(_: &Home) {
     let (files, memory) = held();
     (0..200).for_each(|_| round());
     let (files_after, memory_after) = held();
+    println!(
+        "{FIGURE}200 rounds: {files} and {files_after} files, {memory} and {memory_after} KiB"
+    );
     assert_eq!(files, files_after, "open files");
     // 2 KiB a round would be a leak; what an allocator keeps is less.
     assert!(memory_after < memory + 400, "memory: {memory} KiB became {memory_after} KiB");

@@ -1,10 +1,7 @@
 //! The real host: VMs on the bridge, with snapshots for disks and names, as root and as a user
 //! with the root helper; with QEMU and, when one is given, with Firecracker.
 
-use std::{
-    env,
-    process::{Command, Stdio},
-};
+use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -12,7 +9,7 @@ use serde_json::Value;
 use super::{Part, sh};
 use crate::{
     Home, Scenario, User,
-    common::{signal, skip, until, until_or},
+    common::{signal, until, until_or},
     inside::as_dev,
 };
 
@@ -21,17 +18,14 @@ const ROOT: &[User] = &[User::Root];
 pub const ALL: &[Scenario] = &[
     Scenario::new("workstation::qemu_from_create_to_delete", ROOT, |home| life(home, "qemu-kvm")),
     Scenario::new("workstation::firecracker_from_create_to_delete", ROOT, |home| {
-        if firecracker("workstation::firecracker_from_create_to_delete") {
-            life(home, "firecracker");
-        }
-    }),
+        life(home, "firecracker");
+    })
+    .with_firecracker(),
     Scenario::new("workstation::docker_drops_what_it_does_not_know", ROOT, beside_docker),
+    Scenario::new("workstation::the_hosts_disk_is_full", ROOT, disk_full),
     Scenario::new("workstation::qemu_killed", ROOT, |home| killed(home, "qemu-kvm")),
-    Scenario::new("workstation::firecracker_killed", ROOT, |home| {
-        if firecracker("workstation::firecracker_killed") {
-            killed(home, "firecracker");
-        }
-    }),
+    Scenario::new("workstation::firecracker_killed", ROOT, |home| killed(home, "firecracker"))
+        .with_firecracker(),
     Scenario::new("workstation::a_user_with_the_helper", ROOT, with_helper),
     Scenario::new("workstation::ten_at_once", ROOT, ten_at_once),
     Scenario::cut("workstation::power_cut_while_two_run", ROOT, start_two, two_are_back),
@@ -39,15 +33,6 @@ pub const ALL: &[Scenario] = &[
 
 /// What a user does who has been given the helper; see [`with_helper`].
 pub const PARTS: &[Part] = &[("with_helper", |home| life(home, "qemu-kvm"))];
-
-/// Whether there is a Firecracker; a note if not.
-fn firecracker(test: &str) -> bool {
-    let given = env::var_os("BANGER_TEST_FIRECRACKER").is_some_and(|path| !path.is_empty());
-    if !given {
-        skip(test, "BANGER_TEST_FIRECRACKER names no Firecracker");
-    }
-    given
-}
 
 fn text<'v>(vm: &'v Value, field: &str) -> &'v str {
     vm[field].as_str().unwrap_or_else(|| panic!("no {field}: {vm}"))
@@ -73,20 +58,22 @@ fn reaches_the_outside(home: &Home, name: &str) {
     assert_eq!(said, "out\n");
 }
 
-fn create(home: &Home, name: &str, vmm: &str) -> Value {
-    home.ok(&["create", name, "--image", "tiny", "--vmm", vmm, "--start", "--wait"]);
-    let vm = home.wait_state(name, "running");
-    assert_eq!(
-        (text(&vm, "vmm"), text(&vm, "network"), text(&vm, "overlay")),
-        (vmm, "tap", "dm-snapshot"),
-        "{vm}"
-    );
-    vm
+/// Makes VMs and starts them, all at once; they answer.
+fn create<const N: usize>(home: &Home, names: [&str; N], vmm: &str) -> [Value; N] {
+    for name in names {
+        home.ok(&["create", name, "--image", "tiny", "--vmm", vmm, "--start"]);
+    }
+    home.ok(&[&["start"], &names[..], &["--wait"]].concat());
+    names.map(|name| {
+        let vm = home.vm(name);
+        let made = ["state", "vmm", "network", "overlay"].map(|field| text(&vm, field));
+        assert_eq!(made, ["running", vmm, "tap", "dm-snapshot"], "{vm}");
+        vm
+    })
 }
 
 fn life(home: &Home, vmm: &str) {
-    let web = create(home, "web", vmm);
-    let db = create(home, "db", vmm);
+    let [web, db] = create(home, ["web", "db"], vmm);
     found_by_name(&web);
     found_by_name(&db);
     assert_ne!(text(&web, "address"), text(&db, "address"));
@@ -121,7 +108,7 @@ fn beside_docker(home: &Home) {
         iptables -A FORWARD -j DOCKER-USER
         iptables -P FORWARD DROP");
     let before = sh("iptables -S");
-    create(home, "web", "qemu-kvm");
+    create(home, ["web"], "qemu-kvm");
     reaches_the_outside(home, "web");
     assert!(sh("iptables -S").contains("-P FORWARD DROP"), "Docker's policy is Docker's");
     home.ok(&["rm", "--yes", "--force", "web"]);
@@ -133,20 +120,44 @@ fn beside_docker(home: &Home) {
         nft delete table ip filter");
 }
 
+/// A VM stands still before its writes would be lost, and goes on when there is room.
+fn disk_full(home: &Home) {
+    create(home, ["web"], "qemu-kvm");
+    home.ok(&["ssh", "web", "echo before >file && sync"]);
+    let filler = home.path().join("filler");
+    let filler = filler.display();
+    // Less than the least that is kept free, and enough for the database.
+    sh(&format!(
+        "free=$(df --output=avail -B1 {} | tail -n 1)
+         fallocate -l $((free - (24 << 20))) {filler}",
+        home.path().display()
+    ));
+    let vm = home.wait_state("web", "paused");
+    assert!(text(&vm["problem"], "what").contains("the host's disk is almost full"), "{vm}");
+    // Who lets it go on all the same sees it paused again, at once.
+    home.ok(&["resume", "web"]);
+    home.wait_state("web", "paused");
+    sh(&format!("rm {filler}"));
+    home.wait_state("web", "running");
+    home.ok(&["ssh", "web", "echo after >>file && sync"]);
+    assert_eq!(home.ok(&["ssh", "web", "cat file"]), "before\nafter\n");
+    home.ok(&["rm", "--yes", "--force", "web"]);
+    home.assert_nothing_runs();
+}
+
 fn killed(home: &Home, vmm: &str) {
-    create(home, "web", vmm);
+    home.ok(&["create", "web", "--image", "tiny", "--vmm", vmm, "--start"]);
     signal(home.only("monitor", &home.monitors()), Signal::SIGKILL);
     until("the monitor's end", || home.monitors().is_empty());
     assert!(!home.ledger().is_empty(), "nobody has cleared up yet");
     home.ok(&["start", "web", "--wait"]);
-    let vm = home.wait_state("web", "running");
-    found_by_name(&vm);
+    found_by_name(&home.vm("web"));
     let vmms: Vec<i32> = home.processes("").difference(&home.monitors()).copied().collect();
     vmms.into_iter().for_each(|vmm| signal(vmm, Signal::SIGKILL));
     until("the end of the monitor", || home.monitors().is_empty());
     assert_eq!(home.ledger(), [], "{}", home.report());
     home.assert_nothing_runs();
-    home.ok(&["start", "web", "--wait"]);
+    home.ok(&["start", "web"]);
     signal(home.only("monitor", &home.monitors()), Signal::SIGKILL);
     home.ok(&["rm", "--yes", "--force", "web"]);
     home.assert_nothing_runs();
@@ -168,9 +179,10 @@ fn ten_at_once(home: &Home) {
     home.ok(&[&["start"], names.as_slice(), &["--wait"]].concat());
     let bases = sh("losetup --noheadings --output BACK-FILE | grep -c tiny.img");
     assert_eq!(bases, "1\n", "ten disks, one base");
-    for name in &names {
-        let vm = home.wait_state(name, "running");
+    for vm in home.list() {
+        assert_eq!(vm["state"], "running", "{vm}");
         found_by_name(&vm);
+        let name = text(&vm, "name");
         assert_eq!(home.ok(&["ssh", name, "hostname"]), format!("{name}\n"));
     }
     home.ok(&[&["stop"], names.as_slice()].concat());
@@ -179,8 +191,8 @@ fn ten_at_once(home: &Home) {
 }
 
 fn start_two(home: &Home) {
+    create(home, ["web", "db"], "qemu-kvm");
     for name in ["web", "db"] {
-        create(home, name, "qemu-kvm");
         home.ok(&["ssh", name, "echo written >file && sync"]);
     }
 }
