@@ -1,6 +1,9 @@
 //! What the tests of the verbs share: a home without VMs that could boot, and loud skips. Tests
 //! with real VMs have `tests/common`.
 
+// Each test program uses another part of it.
+#![allow(dead_code)]
+
 use std::{
     fs,
     io::Write,

@@ -27,7 +27,7 @@ const SERVICE_UNIT: &str = include_str!("units/banger-helper.service");
 /// Where an administrator's units lie: systemd.unit(5).
 const UNITS: &str = "/etc/systemd/system";
 /// Where the copy lies.
-const PROGRAM: &str = "/usr/local/lib/banger/banger-helper";
+const PROGRAM: &str = "/usr/local/libexec/banger/banger-helper";
 /// Is there if systemd runs the host: sd_booted(3).
 const BOOTED: &str = "/run/systemd/system";
 

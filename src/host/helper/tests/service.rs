@@ -36,7 +36,7 @@ fn it_is_installed_and_removed_without_a_trace() {
     let ana = Person { name: "ana".into(), uid: ANA };
     let (result, told) = steps(|tell| installation.install(&ana, tell));
     result.unwrap();
-    let program = at("usr/local/lib/banger/banger-helper");
+    let program = at("usr/local/libexec/banger/banger-helper");
     assert_eq!(fs::read(&program).unwrap(), b"a banger");
     assert_eq!(fs::metadata(&program).unwrap().mode() & 0o7777, 0o755);
     let unit = fs::read_to_string(at("etc/systemd/system/banger-helper.service")).unwrap();
@@ -77,7 +77,7 @@ fn it_is_installed_and_removed_without_a_trace() {
         }
     }
     assert_eq!(left, Vec::<PathBuf>::new());
-    assert!(!at("etc/banger").exists() && !at("usr/local/lib/banger").exists());
+    assert!(!at("etc/banger").exists() && !at("usr/local/libexec/banger").exists());
     ASKED.lock().unwrap().clear();
     steps(|tell| installation.uninstall(false, tell)).0.expect("nothing to do");
 }
