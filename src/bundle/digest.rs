@@ -1,12 +1,13 @@
 //! SHA-256 of files and of what goes into a step.
 
 use std::{
-    fs::File,
     io::{self, Read},
     path::Path,
 };
 
 use sha2::{Digest, Sha256};
+
+use super::sparse;
 
 /// How much is read at a time, and between two looks at whether to go on.
 const CHUNK: usize = 1 << 20;
@@ -18,7 +19,8 @@ pub fn sha256(bytes: &[u8]) -> String {
 }
 
 /// The SHA-256 of a file in lower-case hex. `progress` is told the bytes read so far and
-/// answers whether to go on; `None` if it did not want to.
+/// answers whether to go on; `None` if it did not want to. Holes are summed up as the zeros they
+/// stand for, without being read.
 ///
 /// # Errors
 /// When the file cannot be read.
@@ -26,7 +28,7 @@ pub fn sha256_file(
     path: &Path,
     mut progress: impl FnMut(u64) -> bool,
 ) -> io::Result<Option<String>> {
-    let mut file = File::open(path)?;
+    let mut file = sparse::Reader::open(path)?;
     let mut buffer = vec![0; CHUNK];
     let mut hash = Sha256::new();
     let mut done = 0;

@@ -3,21 +3,27 @@
 //!
 //! Everything here blocks; an async caller uses a thread of its own.
 
+mod apt;
+mod archive;
 mod bootstrap;
 mod digest;
 mod format;
 mod install;
 mod locate;
+mod lock;
 mod manifest;
 mod open;
+mod package;
 mod packages;
 mod place;
 mod record;
 mod report;
 mod sparse;
+mod status;
+mod swap;
 mod verify;
 
-pub use bootstrap::{BootstrapOptions, BootstrapReport, bootstrap};
+pub use bootstrap::{BootstrapOptions, BootstrapReport, Extent, bootstrap, bundle_at};
 pub(crate) use digest::{sha256, sha256_file};
 pub use install::{
     Content, InstallReport, Piece, Target, install_bundle, install_files, uninstall,
@@ -27,9 +33,14 @@ pub use manifest::{
     Arch, At, Firecracker, Image, Initrd, Kernel, Manifest, Member, Pinned, Qemu, Source, Sources,
 };
 pub use open::{Bundle, ImageFile};
+pub use package::{Package, PackageOptions, package};
 pub use packages::{MANIFEST_MAX, PackageManifest};
-pub use record::{FileRecord, ImageRecord, RECORD_FILE, Record, SCHEMA, StepRecord};
+pub use record::{
+    FileRecord, ImageRecord, Looked, Published, RECORD_FILE, Record, SCHEMA, StepRecord,
+};
 pub use report::{Event, Reporter};
+pub use status::{Component, KernelNews, Missing, Status, kernel_news, status};
+pub use swap::{Rollback, previous, rollback};
 pub use verify::{Finding, FindingKind, Verification, verify};
 
 /// The command that makes a runtime directory, as told to the user.

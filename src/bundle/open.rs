@@ -37,6 +37,9 @@ const JAILER: &str = "jailer";
 pub(super) const MODULES_DIR: &str = "modules";
 pub(super) const MODULES_IMAGE: &str = "modules.img";
 pub(super) const IMAGES_DIR: &str = "images";
+pub(super) const QEMU_DIR: &str = "qemu";
+/// The guest's init, kept so that the initrd can be made anew for another kernel.
+pub(super) const INIT: &str = "banger-init";
 
 impl Bundle {
     /// Reads the record of a runtime directory and checks that what every VM needs - kernel and
@@ -156,6 +159,13 @@ impl Bundle {
         self.own_or_path(JAILER)
     }
 
+    /// The name of QEMU's program for this machine, and of the Debian package it is in.
+    pub(super) fn names_of_qemu() -> Option<(String, String)> {
+        let qemu = Manifest::embedded().qemu;
+        let of_arch = |names: &BTreeMap<String, String>| names.get(env::consts::ARCH).cloned();
+        of_arch(&qemu.program).zip(of_arch(&qemu.package))
+    }
+
     fn own_or_path(&self, name: &str) -> Result<PathBuf, String> {
         let own = self.dir.join(name);
         if self.record.files.contains_key(name) && own.is_file() {
@@ -165,15 +175,13 @@ impl Bundle {
         found.ok_or_else(|| format!("{name} is neither in {} nor in PATH", self.dir.display()))
     }
 
-    /// The QEMU of this machine: `qemu-system-<arch>` in `PATH`.
+    /// QEMU: that of the runtime directory, if it came with one, else `qemu-system-<arch>` in
+    /// `PATH`.
     ///
     /// # Errors
     /// When there is none: names the Debian package.
     pub fn qemu(&self) -> Result<PathBuf, Problem> {
-        let qemu = Manifest::embedded().qemu;
-        let of_arch = |names: &BTreeMap<String, String>| names.get(env::consts::ARCH).cloned();
-        let (Some(program), Some(package)) = (of_arch(&qemu.program), of_arch(&qemu.package))
-        else {
+        let Some((program, package)) = Self::names_of_qemu() else {
             let why = format!("banger does not know QEMU's name on {}", env::consts::ARCH);
             return Err(Problem::new(
                 "there is no QEMU",
@@ -181,10 +189,14 @@ impl Bundle {
                 "use an x86-64 or 64-bit ARM machine",
             ));
         };
+        let own = format!("{QEMU_DIR}/{program}");
+        if self.record.files.contains_key(&own) && self.dir.join(&own).is_file() {
+            return Ok(self.dir.join(own));
+        }
         find_program(&program, env::var_os("PATH").as_deref()).ok_or_else(|| {
             Problem::new(
                 "there is no QEMU",
-                format!("{program} is not in PATH"),
+                format!("{program} is neither in {} nor in PATH", self.dir.display()),
                 format!("install it: sudo apt-get install --no-install-recommends {package}"),
             )
         })

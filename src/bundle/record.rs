@@ -26,6 +26,18 @@ pub struct Record {
     pub images: BTreeMap<String, ImageRecord>,
     /// The steps of the bootstrap that succeeded, by name.
     pub steps: BTreeMap<String, StepRecord>,
+    /// The published bundle it began as, if it was not assembled here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published: Option<Published>,
+}
+
+/// A published bundle.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Published {
+    /// SHA-256 of its archive, in lower-case hex.
+    pub sha256: String,
+    /// Where it came from.
+    pub source: String,
 }
 
 /// One file.
@@ -72,6 +84,26 @@ pub struct StepRecord {
     pub outputs: Vec<String>,
     /// What it said in the end, such as the version it found.
     pub detail: String,
+    /// The licence of what it made.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub licence: String,
+    /// What that is for.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub purpose: String,
+    /// What apt offered when it was last asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub looked: Option<Looked>,
+}
+
+/// What apt offered, and a way to tell whether it would say the same again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Looked {
+    /// The state of apt's lists and settings then.
+    pub stamp: String,
+    /// The package.
+    pub package: String,
+    /// Its version.
+    pub version: String,
 }
 
 impl Record {
@@ -84,6 +116,7 @@ impl Record {
             files: BTreeMap::new(),
             images: BTreeMap::new(),
             steps: BTreeMap::new(),
+            published: None,
         }
     }
 
@@ -104,13 +137,22 @@ impl Record {
                 return Err(Problem::new(what(), why, hint));
             }
         };
-        let remake = || place::make_anew(dir);
+        Self::parse(&bytes, &path).map(Some).map_err(|problem| Problem { what: what(), ..problem })
+    }
+
+    /// Reads a record from its text; `path` is where that is, for what is said of it.
+    ///
+    /// # Errors
+    /// When it is no record, or was written by a newer banger.
+    pub(super) fn parse(bytes: &[u8], path: &Path) -> Result<Self, Problem> {
+        let what = || format!("cannot use {}", path.display());
+        let remake = || place::make_anew(path.parent().unwrap_or(path));
         // The version first: a newer format need not have today's fields.
         #[derive(Deserialize)]
         struct Version {
             schema: u32,
         }
-        let version: Version = serde_json::from_slice(&bytes).map_err(|e| {
+        let version: Version = serde_json::from_slice(bytes).map_err(|e| {
             Problem::new(what(), format!("{} is damaged: {e}", path.display()), remake())
         })?;
         if version.schema != SCHEMA {
@@ -125,7 +167,7 @@ impl Record {
                 "use the banger that made it, or set BANGER_RUNTIME_DIR to another directory",
             ));
         }
-        serde_json::from_slice(&bytes).map(Some).map_err(|e| {
+        serde_json::from_slice(bytes).map_err(|e| {
             Problem::new(what(), format!("{} is damaged: {e}", path.display()), remake())
         })
     }

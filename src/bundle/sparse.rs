@@ -22,12 +22,14 @@ pub(super) struct Writer {
     file: File,
     /// How far it is, holes included.
     at: u64,
+    /// How much of that is no hole.
+    written: u64,
 }
 
 impl Writer {
     /// Writes from the beginning of an empty file.
     pub const fn new(file: File) -> Self {
-        Self { file, at: 0 }
+        Self { file, at: 0, written: 0 }
     }
 
     /// Adds bytes.
@@ -52,11 +54,17 @@ impl Writer {
             if !zero {
                 self.file.seek(SeekFrom::Start(self.at))?;
                 self.file.write_all(&rest[..end])?;
+                self.written += end as u64;
             }
             self.at += end as u64;
             rest = &rest[end..];
         }
         Ok(())
+    }
+
+    /// How many bytes it has written; holes do not count.
+    pub const fn written(&self) -> u64 {
+        self.written
     }
 
     /// Gives the file its full length.

@@ -1,15 +1,19 @@
 //! Checks every file of a runtime directory against its record.
 
 use std::{
-    fmt, fs, io,
+    cmp::Reverse,
+    fmt, io,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc,
+    },
+    thread,
     time::{Duration, Instant},
 };
 
 use super::{
-    Event, FileRecord, LOCK_FILE, PARTIAL_DIR, RECORD_FILE, Record, Reporter, digest::sha256_file,
-    place,
+    Event, FileRecord, RECORD_FILE, Record, Reporter, digest::sha256_file, place, swap::list,
 };
 use crate::domain::{Problem, Progress, StepState, StepView};
 
@@ -128,37 +132,44 @@ pub fn verify(
     };
     let mut steps: Vec<StepView> = record.files.keys().map(step).collect();
     reporter.event(Event::Plan(&steps));
+    let files: Vec<(&String, &FileRecord)> = record.files.iter().collect();
+    let mut findings: Vec<Option<FindingKind>> = vec![None; files.len()];
     let mut result = Verification { dir: dir.to_owned(), ..Verification::default() };
-    for (index, (name, file)) in record.files.iter().enumerate() {
+    check_all(dir, &files, cancel, |index, news| {
         let step = &mut steps[index];
-        step.state = StepState::Running;
-        reporter.event(Event::Step(index, step));
-        let mut told = Instant::now();
-        let checked = check(&dir.join(name), file, |done| {
-            if told.elapsed() >= REPORT_EVERY && file.size > 0 {
-                told = Instant::now();
-                step.progress = Some(Progress { done: done.min(file.size), total: file.size });
-                reporter.event(Event::Step(index, step));
+        match news {
+            News::Begun => step.state = StepState::Running,
+            News::Read(done) => {
+                let total = files[index].1.size;
+                step.progress = Some(Progress { done: done.min(total), total });
             }
-            !cancel.load(Ordering::Relaxed)
-        });
-        step.progress = None;
-        match checked {
-            Checked::Good => {
-                result.good += 1;
-                step.state = StepState::Done;
-            }
-            Checked::Cancelled => {
-                result.cancelled = true;
-                return Ok(result);
-            }
-            Checked::Bad(kind) => {
-                step.state = StepState::Failed;
-                step.detail = kind.to_string();
-                result.findings.push(Finding { file: name.clone(), kind });
+            News::Ended(checked) => {
+                step.progress = None;
+                match checked {
+                    Checked::Good => {
+                        result.good += 1;
+                        step.state = StepState::Done;
+                    }
+                    Checked::Cancelled => {
+                        result.cancelled = true;
+                        return;
+                    }
+                    Checked::Bad(kind) => {
+                        step.state = StepState::Failed;
+                        step.detail = kind.to_string();
+                        findings[index] = Some(kind);
+                    }
+                }
             }
         }
         reporter.event(Event::Step(index, step));
+    });
+    let found = files.iter().zip(findings);
+    result.findings = found
+        .filter_map(|((name, _), kind)| Some(Finding { file: (*name).clone(), kind: kind? }))
+        .collect();
+    if result.cancelled {
+        return Ok(result);
     }
     let mut extra = files_in(dir);
     extra.retain(|name| !record.files.contains_key(name));
@@ -166,6 +177,57 @@ pub fn verify(
     let extra = extra.into_iter().map(|file| Finding { file, kind: FindingKind::Extra });
     result.findings.extend(extra);
     Ok(result)
+}
+
+/// What the workers tell of a file.
+enum News {
+    Begun,
+    Read(u64),
+    Ended(Checked),
+}
+
+/// Checks the files on as many CPUs as there are, the largest first, so that none is left for the
+/// end; `hear` is told how each goes, on this thread.
+fn check_all(
+    dir: &Path,
+    files: &[(&String, &FileRecord)],
+    cancel: &AtomicBool,
+    mut hear: impl FnMut(usize, News),
+) {
+    let mut order: Vec<usize> = (0..files.len()).collect();
+    order.sort_by_key(|i| Reverse(files[*i].1.size));
+    let next = AtomicUsize::new(0);
+    let worker = &|news: &mpsc::Sender<(usize, News)>| {
+        while let Some(&index) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let (name, file) = files[index];
+            let tell = |what| {
+                // The listener only goes when it does not want to know.
+                let _ = news.send((index, what));
+            };
+            tell(News::Begun);
+            let mut told = Instant::now();
+            let checked = check(&dir.join(name), file, |done| {
+                if told.elapsed() >= REPORT_EVERY {
+                    told = Instant::now();
+                    tell(News::Read(done));
+                }
+                !cancel.load(Ordering::Relaxed)
+            });
+            tell(News::Ended(checked));
+        }
+    };
+    let workers = thread::available_parallelism().map_or(1, usize::from).min(files.len());
+    let (news, heard) = mpsc::channel();
+    thread::scope(|scope| {
+        for _ in 0..workers {
+            let news = news.clone();
+            scope.spawn(move || worker(&news));
+        }
+        drop(news);
+        for (index, what) in heard {
+            hear(index, what);
+        }
+    });
 }
 
 enum Checked {
@@ -203,27 +265,12 @@ pub(super) fn files_in(dir: &Path) -> Vec<String> {
     files
 }
 
-/// Lists the files below a directory by their path in it; links are not followed. What cannot
-/// be listed is no file of ours: those are found by their names.
-fn list(dir: &Path, prefix: &str, files: &mut Vec<String>) {
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
-        let ours = [RECORD_FILE, LOCK_FILE, PARTIAL_DIR];
-        if prefix.is_empty() && ours.contains(&name.as_str()) {
-            continue;
-        }
-        if entry.file_type().is_ok_and(|t| t.is_dir()) {
-            list(&entry.path(), &format!("{name}/"), files);
-        } else {
-            files.push(name);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
-    use crate::bundle::{BOOTSTRAP, digest::sha256};
+    use crate::bundle::{BOOTSTRAP, LOCK_FILE, PARTIAL_DIR, digest::sha256};
 
     /// A runtime directory of these files, all recorded.
     fn bundle(files: &[(&str, &str)]) -> tempfile::TempDir {
@@ -297,6 +344,8 @@ mod tests {
             Event::Log(_) => {}
         };
         verify(dir.path(), &mut see, &AtomicBool::new(false)).unwrap();
+        // Several are under way at once, each in its own order.
+        states.sort_by_key(|(i, _)| *i);
         let of = |i| [(i, StepState::Running), (i, StepState::Done)];
         assert_eq!(states, [of(0), of(1), of(2), of(3)].concat());
         let cancelled = verify(dir.path(), &mut |_: Event<'_>| (), &AtomicBool::new(true)).unwrap();

@@ -305,6 +305,57 @@ pub enum RuntimeVerb {
         /// Where [default: the runtime directory, see docs/cli.md]
         #[arg(long)]
         dir: Option<PathBuf>,
+        /// A published bundle to install: an address or a file
+        #[arg(long, value_name = "FILE|URL", conflicts_with = "assemble")]
+        bundle: Option<String>,
+        /// SHA-256 of that bundle; a file does without
+        #[arg(long, value_name = "HEX", requires = "bundle")]
+        sha256: Option<String>,
+        /// Another manifest than the one banger was built with
+        #[arg(long, value_name = "FILE")]
+        manifest: Option<PathBuf>,
+        /// Make the parts here, even if a bundle is published
+        #[arg(long)]
+        assemble: bool,
+    },
+    /// Fetch a newer kernel, if apt has one; VMs use it from their next start
+    Update {
+        /// A banger-init binary to put into the initrd [default: the one beside banger]
+        #[arg(long, value_name = "PATH")]
+        init: Option<PathBuf>,
+        /// Where [default: the runtime directory, see docs/cli.md]
+        #[arg(long)]
+        dir: Option<PathBuf>,
+    },
+    /// Go back to the runtime directory before the last bootstrap or update that changed it
+    Rollback {
+        /// Where [default: the runtime directory, see docs/cli.md]
+        #[arg(long)]
+        dir: Option<PathBuf>,
+    },
+    /// Show where it is, what is in it, what is missing, and whether there is a newer kernel
+    Status {
+        /// Print JSON, as docs/cli.md describes it
+        #[arg(long)]
+        json: bool,
+        /// Where [default: the runtime directory, see docs/cli.md]
+        #[arg(long)]
+        dir: Option<PathBuf>,
+    },
+    /// Pack it into one archive that others can bootstrap from
+    Package {
+        /// The archive to write, as in banger-runtime-x86_64.tar.zst
+        #[arg(long, short, value_name = "FILE")]
+        output: PathBuf,
+        /// Put this machine's QEMU into it, for hosts without one
+        #[arg(long)]
+        with_qemu: bool,
+        /// Where it will be published, for the lines that are printed
+        #[arg(long, value_name = "URL")]
+        url: Option<String>,
+        /// Where [default: the runtime directory, see docs/cli.md]
+        #[arg(long)]
+        dir: Option<PathBuf>,
     },
     /// Check every file of it against the checksums in its bundle.json
     Verify {

@@ -37,7 +37,7 @@ mke2fs -q -F -t ext4 "$1"
 
 const APT_CACHE: &str = r#"#!/bin/sh
 for last; do :; done
-cat "$FIXTURE/show-${last%%=*}"
+cat "$FIXTURE/lists/show-${last%%=*}"
 "#;
 
 const APT_GET: &str = r#"#!/bin/sh
@@ -65,6 +65,7 @@ impl Fixture {
         let root = dir.path().to_owned();
         let bin = root.join("bin");
         fs::create_dir(&bin).unwrap();
+        fs::create_dir(root.join("lists")).unwrap();
         for (name, text) in [("apt-cache", APT_CACHE), ("apt-get", APT_GET)] {
             program(&bin.join(name), &text.replace("$FIXTURE", root.to_str().unwrap()));
         }
@@ -129,6 +130,7 @@ fn options(root: &Path, url: &str, tgz: &[u8]) -> BootstrapOptions {
     path.push(":");
     path.push(&options.path);
     options.path = path;
+    options.apt = vec![root.join("lists")];
     let script = SCRIPT.replace("$FIXTURE", root.to_str().unwrap());
     options.scripts = [("scripts/image.sh".to_owned(), script)].into();
     options
@@ -212,9 +214,9 @@ pub fn kernel(root: &Path, version: &str, kernel: &[u8]) {
     assert!(built.unwrap().status.success(), "dpkg-deb");
     let deb = fs::read(deb).unwrap();
     let meta = format!("Package: linux-meta\nDepends: {name} (= {version})\n");
-    fs::write(root.join("show-linux-meta"), meta).unwrap();
+    fs::write(root.join("lists/show-linux-meta"), meta).unwrap();
     let show = format!("Package: {name}\nSize: {}\nSHA256: {}\n", deb.len(), hex(&deb));
-    fs::write(root.join(format!("show-{name}")), show).unwrap();
+    fs::write(root.join(format!("lists/show-{name}")), show).unwrap();
 }
 
 /// A bzImage with one set-up sector and an LZ4 payload.
@@ -259,15 +261,25 @@ struct HostState {
     body: Vec<u8>,
     /// After this many bytes of an answer nothing more comes, and the line stays open.
     stall_after: Option<usize>,
+    /// After this many bytes of an answer the line is closed.
+    cut_after: Option<usize>,
+    /// Whether all of it is sent, whatever is asked for.
+    no_ranges: bool,
     /// Where each answer began.
     starts: Vec<usize>,
 }
 
 impl Host {
-    fn start(body: Vec<u8>) -> Self {
+    pub fn start(body: Vec<u8>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/archive.tgz", listener.local_addr().unwrap());
-        let state = HostState { body, stall_after: None, starts: Vec::new() };
+        let state = HostState {
+            body,
+            stall_after: None,
+            cut_after: None,
+            no_ranges: false,
+            starts: Vec::new(),
+        };
         let state = Arc::new(Mutex::new(state));
         let served = Arc::clone(&state);
         thread::spawn(move || {
@@ -286,6 +298,15 @@ impl Host {
                 }
                 let mut state = served.lock().unwrap();
                 state.starts.push(start);
+                if state.no_ranges {
+                    start = 0;
+                }
+                if start > 0 && start >= state.body.len() {
+                    let _ = stream.write_all(
+                        b"HTTP/1.1 416 Range Not Satisfiable\r\nContent-Length: 0\r\n\r\n",
+                    );
+                    continue;
+                }
                 let rest = state.body.get(start..).unwrap_or_default();
                 let status = if start == 0 { "200 OK" } else { "206 Partial Content" };
                 let (length, all) = (rest.len(), state.body.len());
@@ -295,9 +316,10 @@ impl Host {
                     all.saturating_sub(1)
                 );
                 let now = state.stall_after.unwrap_or(length).min(length);
+                let now = state.cut_after.unwrap_or(now).min(now);
                 let _ = stream.write_all(head.as_bytes());
                 let _ = stream.write_all(&rest[..now]);
-                if now < length {
+                if now < length && state.cut_after.is_none() {
                     open.push(stream);
                 }
             }
@@ -313,6 +335,16 @@ impl Host {
     /// See `HostState::stall_after`.
     pub fn stall_after(&self, bytes: Option<usize>) {
         self.state.lock().unwrap().stall_after = bytes;
+    }
+
+    /// See `HostState::cut_after`.
+    pub fn cut_after(&self, bytes: Option<usize>) {
+        self.state.lock().unwrap().cut_after = bytes;
+    }
+
+    /// See `HostState::no_ranges`.
+    pub fn without_ranges(&self) {
+        self.state.lock().unwrap().no_ranges = true;
     }
 
     /// Where each answer so far began, in bytes.

@@ -3,7 +3,9 @@
 // Helpers of tests, which the lint's own exception for tests does not see.
 #![allow(clippy::unwrap_used)]
 
+mod attack;
 mod fixture;
+mod publish;
 
 use std::{
     env, fs,
@@ -214,7 +216,7 @@ fn what_changed_is_made_again_and_nothing_else() {
     assert_eq!(states(&steps), [Done, Cached, Cached, Cached, Cached, Done]);
 
     // apt knows nothing any more: the kernel that is there is as good as it was.
-    fs::write(fixture.root.join("show-linux-meta"), "").unwrap();
+    fs::write(fixture.root.join("lists/show-linux-meta"), "").unwrap();
     let (report, steps) = fixture.run();
     assert!(report.is_good());
     assert_eq!(steps[2].1, Cached);

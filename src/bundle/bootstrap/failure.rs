@@ -24,7 +24,7 @@ impl From<Problem> for Failure {
 }
 
 /// A problem with a file, with the hint its kind calls for.
-pub(super) fn io_problem(what: impl Into<String>, error: &io::Error) -> Problem {
+pub(in crate::bundle) fn io_problem(what: impl Into<String>, error: &io::Error) -> Problem {
     let hint = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             "make room on that file system, then run it again: it goes on where it was"

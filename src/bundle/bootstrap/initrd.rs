@@ -16,13 +16,13 @@ use crate::{
         INSTALLED_INIT,
         digest::{fingerprint, sha256},
         format::{elf, initrd},
-        open::{INITRD, MODULES_DIR},
+        open::{INIT, INITRD, MODULES_DIR},
     },
     domain::StepState,
 };
 
 /// Goes into the fingerprint: to be changed when the same parts are assembled in another way.
-const LAYOUT: &[u8] = b"newc 1";
+const LAYOUT: &[u8] = b"newc 1, init kept";
 
 pub(super) fn run(run: &mut Run<'_>) -> Outcome {
     let path = init_path(run)?;
@@ -51,12 +51,15 @@ pub(super) fn run(run: &mut Run<'_>) -> Outcome {
     }
     let mut files = Vec::new();
     for name in modules {
-        let bytes = fs::read(run.options.dir.join(MODULES_DIR).join(name));
+        let bytes = fs::read(run.dir().join(MODULES_DIR).join(name));
         files.push((name, bytes.map_err(|e| run.io(name, &e))?));
     }
     let archive = initrd::archive(&init, &files).map_err(|e| run.io("the archive", &e))?;
-    let from = run.fresh_dir("initrd")?.join("initrd");
+    let work = run.fresh_dir("initrd")?;
+    let from = work.join("initrd");
     fs::write(&from, &archive).map_err(|e| run.io("the archive", &e))?;
+    let kept = work.join(INIT);
+    fs::write(&kept, &init).map_err(|e| run.io("the init", &e))?;
     let detail = format!("{} modules, {} KiB", files.len(), archive.len() >> 10);
     let output = Output {
         from,
@@ -65,12 +68,19 @@ pub(super) fn run(run: &mut Run<'_>) -> Outcome {
         source: "banger-init and the kernel's modules".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    run.commit(fingerprint, &detail, vec![output], None)
+    let kept = Output {
+        from: kept,
+        to: INIT.to_owned(),
+        mode: 0o755,
+        source: "banger-init".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    run.commit(fingerprint, &detail, vec![output, kept], None)
 }
 
 const AGAIN: &str = "mend what the kernel step said, then run it again";
 
-/// The init that was given, or the one beside the program.
+/// The init that was given, the one beside the program, or the one the last initrd was made with.
 fn init_path(run: &Run<'_>) -> Result<PathBuf, Failure> {
     if let Some(path) = &run.options.init {
         return Ok(path.clone());
@@ -78,5 +88,6 @@ fn init_path(run: &Run<'_>) -> Result<PathBuf, Failure> {
     let exe = env::current_exe().map_err(|e| run.io("the place of this program", &e))?;
     let dir = exe.parent().unwrap_or_else(|| Path::new("/"));
     let installed = dir.parent().unwrap_or(dir).join(INSTALLED_INIT);
-    Ok(if installed.is_file() { installed } else { dir.join("banger-init") })
+    let known = [installed, dir.join(INIT), run.dir().join(INIT)];
+    Ok(known.iter().find(|path| path.is_file()).unwrap_or(&known[1]).clone())
 }

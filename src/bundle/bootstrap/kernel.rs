@@ -15,6 +15,8 @@ use super::{
 };
 use crate::{
     bundle::{
+        Looked, apt,
+        apt::field,
         digest::fingerprint,
         format::bzimage,
         manifest::{Arch, Pinned},
@@ -87,8 +89,12 @@ fn of_file(run: &mut Run<'_>, pinned: &Pinned<'_>, work: &Path) -> Outcome {
 
 /// From apt, by the metapackage that depends on the current kernel.
 fn of_apt(run: &mut Run<'_>, meta: &str, work: &Path) -> Outcome {
-    run.detail("asking apt");
-    let (name, version) = match find(run, meta, work) {
+    // apt takes a second to say what it has said before.
+    let stamp = apt::stamp(&run.options.apt);
+    let looked = run.looked(&stamp);
+    let (name, version) = match looked
+        .map_or_else(|| find(run, meta, work), |l| Ok((l.package, l.version)))
+    {
         Ok(found) => found,
         // apt knows nothing, but there is a kernel: it is as good as it was.
         Err(Failure::Step(problem)) => match made_before(run)? {
@@ -100,12 +106,16 @@ fn of_apt(run: &mut Run<'_>, meta: &str, work: &Path) -> Outcome {
     let modules = run.manifest().kernel.modules.join("\n");
     let parts = [&name, &version, &modules, MAKES];
     let fingerprint = fingerprint(&parts.map(str::as_bytes));
+    let looked = Looked { stamp, package: name.clone(), version: version.clone() };
     if let Some(detail) = run.cached(&fingerprint)? {
+        run.remember(looked)?;
         return Ok((StepState::Cached, detail));
     }
     let package = look_up(run, name, version, work)?;
     let deb = fetch(run, &package, work)?;
-    made_of(run, &package, &deb, fingerprint)
+    let done = made_of(run, &package, &deb, fingerprint)?;
+    run.remember(looked)?;
+    Ok(done)
 }
 
 /// The step's outputs, out of a package that has been checked.
@@ -124,8 +134,9 @@ fn made_before(run: &mut Run<'_>) -> Result<Option<String>, Failure> {
 
 /// Follows the metapackage to the package of the current kernel: its name and version.
 fn find(run: &mut Run<'_>, meta: &str, work: &Path) -> Result<(String, String), Failure> {
+    run.detail("asking apt");
     let text = show(run, meta, work)?;
-    let depends = field(&text, "Depends").and_then(first_dependency);
+    let depends = apt::current(&text);
     depends.ok_or_else(|| run.fail(format!("apt does not know the package {meta}"), UPDATE))
 }
 
@@ -148,20 +159,6 @@ fn show(run: &mut Run<'_>, package: &str, work: &Path) -> Result<String, Failure
     let program = run.program("apt-cache", work).args(["show", "--no-all-versions", package]);
     // Its exit status says no more than an empty answer does.
     Ok(run.run_program("apt-cache", program.keep_stdout(), None)?.stdout)
-}
-
-/// The value of a field in the first stanza (deb-control(5)).
-fn field<'t>(text: &'t str, name: &str) -> Option<&'t str> {
-    let stanza = text.split("\n\n").next()?;
-    stanza.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim()))
-}
-
-/// Name and version of the first dependency, which has to be an exact one.
-fn first_dependency(depends: &str) -> Option<(String, String)> {
-    let first = depends.split([',', '|']).next()?.trim();
-    let (name, version) = first.split_once(' ')?;
-    let version = version.trim().strip_prefix("(=")?.strip_suffix(')')?;
-    Some((name.to_owned(), version.trim().to_owned()))
 }
 
 /// Downloads the package with apt, which checks it, unless an earlier run has.
@@ -256,25 +253,4 @@ fn unpack(
 /// The last part of a module's path.
 pub(super) fn file_name(module: &str) -> &str {
     module.rsplit('/').next().unwrap_or(module)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn apt_s_answers_are_read() {
-        let text = "Package: linux-image-cloud-amd64\nVersion: 6.1.192-2\n\
-                    Depends: linux-image-6.1.0-56-cloud-amd64 (= 6.1.192-2)\nSize: 1504\n\n\
-                    Package: other\nSection: kernel\n";
-        assert_eq!(field(text, "Version"), Some("6.1.192-2"));
-        assert_eq!(field(text, "Size"), Some("1504"));
-        assert_eq!(field(text, "Section"), None, "of another stanza");
-        assert_eq!(field("", "Version"), None);
-        let depends = field(text, "Depends").and_then(first_dependency).unwrap();
-        let name = "linux-image-6.1.0-56-cloud-amd64".to_owned();
-        assert_eq!(depends, (name, "6.1.192-2".to_owned()));
-        assert_eq!(first_dependency("a (>= 1), b (= 1)"), None);
-        assert_eq!(first_dependency(""), None);
-    }
 }

@@ -12,8 +12,8 @@ mod firecracker;
 mod image;
 mod initrd;
 mod kernel;
-mod lock;
 mod modules;
+mod published;
 mod run;
 mod tools;
 mod work;
@@ -22,12 +22,18 @@ use std::{
     collections::BTreeMap,
     env,
     ffi::OsString,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
 };
 
+pub(super) use self::failure::io_problem;
 use self::{failure::Failure, run::Run};
-use super::{Manifest, Reporter, place};
+use super::{
+    Manifest, Reporter,
+    digest::sha256_file,
+    manifest::{Arch, Source},
+    place,
+};
 use crate::domain::{Problem, StepState, StepView};
 
 /// What a bootstrap is to make, and of what.
@@ -43,7 +49,30 @@ pub struct BootstrapOptions {
     pub scripts: BTreeMap<String, String>,
     /// Where the programs it runs are looked for, as in `PATH`.
     pub path: OsString,
+    /// The published bundle that is installed instead of making the parts; none: they are made.
+    pub published: Option<Source>,
+    /// How much of it.
+    pub extent: Extent,
+    /// What apt's answers depend on: its lists and its settings. As long as nothing in these
+    /// directories changes, it is not asked again.
+    pub apt: Vec<PathBuf>,
 }
+
+/// How much a bootstrap makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// Everything.
+    All,
+    /// The kernel, and the initrd that belongs to it.
+    Kernel,
+}
+
+/// Another manifest than the program's own.
+const MANIFEST_VARIABLE: &str = "BANGER_RUNTIME_MANIFEST";
+/// A published bundle: an address or a file.
+const BUNDLE_VARIABLE: &str = "BANGER_RUNTIME_BUNDLE";
+/// Its SHA-256.
+const SUM_VARIABLE: &str = "BANGER_RUNTIME_BUNDLE_SHA256";
 
 impl BootstrapOptions {
     /// A bootstrap of `dir` with the manifest and the scripts this banger was built with.
@@ -53,7 +82,94 @@ impl BootstrapOptions {
         // mke2fs and others lie in directories that a normal user's PATH does not have.
         path.push(":/usr/local/sbin:/usr/sbin:/sbin");
         let scripts = image::embedded_scripts();
-        Self { dir, manifest: Manifest::embedded(), init, scripts, path }
+        let apt = super::apt::DIRS.iter().map(PathBuf::from).collect();
+        let options = Self {
+            dir,
+            manifest: Manifest::embedded(),
+            init,
+            scripts,
+            path,
+            published: None,
+            extent: Extent::All,
+            apt,
+        };
+        let manifest = options.manifest.clone();
+        options.with_manifest(manifest)
+    }
+
+    /// As [`BootstrapOptions::new`], with the manifest and the bundle that the environment names:
+    /// `BANGER_RUNTIME_MANIFEST`, `BANGER_RUNTIME_BUNDLE` with `BANGER_RUNTIME_BUNDLE_SHA256`.
+    ///
+    /// # Errors
+    /// When these are not what they should be.
+    pub fn of_environment(dir: PathBuf, init: Option<PathBuf>) -> Result<Self, Problem> {
+        let variable = |name| env::var_os(name).filter(|value| !value.is_empty());
+        let mut options = Self::new(dir, init);
+        if let Some(path) = variable(MANIFEST_VARIABLE) {
+            options = options.with_manifest(Manifest::read(Path::new(&path))?);
+        }
+        if let Some(bundle) = variable(BUNDLE_VARIABLE) {
+            let sum = variable(SUM_VARIABLE).map(|sum| sum.to_string_lossy().into_owned());
+            options.published = Some(bundle_at(&bundle.to_string_lossy(), sum.as_deref())?);
+        }
+        Ok(options)
+    }
+
+    /// Goes by another manifest, and the bundle it publishes.
+    #[must_use]
+    pub fn with_manifest(mut self, manifest: Manifest) -> Self {
+        let arch = Arch::of_this_machine();
+        self.published = arch.and_then(|arch| manifest.bundle.get(&arch).cloned());
+        self.manifest = manifest;
+        self
+    }
+}
+
+/// A published bundle at an address or in a file. What comes from an address needs a sum to go by;
+/// of a file, what it is now is taken for what it should be.
+///
+/// # Errors
+/// When the sum is missing or none, or the file cannot be read.
+pub fn bundle_at(at: &str, sha256: Option<&str>) -> Result<Source, Problem> {
+    let what = || format!("cannot use the bundle {at}");
+    let remote = at.contains("://");
+    let sum = match sha256 {
+        Some(sum) => sum.to_ascii_lowercase(),
+        None if remote => {
+            return Err(Problem::new(
+                what(),
+                "nothing says what its content has to be",
+                "give its SHA-256, too: --sha256",
+            ));
+        }
+        None => sha256_file(Path::new(at), |_| true)
+            .map_err(|e| Problem::new(what(), e.to_string(), "name a bundle's archive"))?
+            .unwrap_or_default(),
+    };
+    let (url, file) =
+        if remote { (Some(at.to_owned()), None) } else { (None, Some(PathBuf::from(at))) };
+    let source = Source { url, file, sha256: Some(sum), ..Source::default() };
+    source.check(false).map_err(|(why, hint)| Problem::new(what(), why, hint))?;
+    Ok(source)
+}
+
+impl BootstrapOptions {
+    /// The steps, in their order.
+    fn steps(&self) -> Vec<(String, Kind)> {
+        let step = |name: &str, kind| (name.to_owned(), kind);
+        let kernel = [step("kernel", Kind::Kernel), step("initrd", Kind::Initrd)];
+        if self.extent == Extent::Kernel {
+            return [step("tools", Kind::Tools)].into_iter().chain(kernel).collect();
+        }
+        if self.published.is_some() {
+            return vec![step("bundle", Kind::Published)];
+        }
+        let images = self.manifest.images.iter().enumerate();
+        [step("tools", Kind::Tools), step("firecracker", Kind::Firecracker)]
+            .into_iter()
+            .chain(kernel)
+            .chain(images.map(|(i, image)| (format!("image {}", image.name), Kind::Image(i))))
+            .collect()
     }
 }
 
@@ -81,6 +197,8 @@ impl BootstrapReport {
 /// What a step does.
 #[derive(Clone, Copy)]
 enum Kind {
+    /// Instead of all others.
+    Published,
     Tools,
     Firecracker,
     Kernel,
@@ -101,15 +219,7 @@ pub fn bootstrap(
     cancel: &AtomicBool,
 ) -> Result<BootstrapReport, Problem> {
     place::must_be_writable(&options.dir)?;
-    let mut steps = vec![
-        ("tools".to_owned(), Kind::Tools),
-        ("firecracker".to_owned(), Kind::Firecracker),
-        ("kernel".to_owned(), Kind::Kernel),
-        ("initrd".to_owned(), Kind::Initrd),
-    ];
-    let images = options.manifest.images.iter().enumerate();
-    steps.extend(images.map(|(i, image)| (format!("image {}", image.name), Kind::Image(i))));
-
+    let steps = options.steps();
     let names = steps.iter().map(|(name, _)| name.clone());
     let mut run = Run::begin(options, names, reporter, cancel)?;
     let mut problems = Vec::new();
@@ -121,6 +231,10 @@ pub fn bootstrap(
         }
         run.start(index);
         let result = match kind {
+            Kind::Published => match &options.published {
+                Some(source) => published::run(&mut run, source),
+                None => Err(Failure::Skip("none is published".to_owned())),
+            },
             Kind::Tools => tools::run(&mut run),
             Kind::Firecracker => firecracker::run(&mut run),
             Kind::Kernel => kernel::run(&mut run),
@@ -147,6 +261,6 @@ pub fn bootstrap(
         }
     }
     let good = problems.is_empty() && !cancelled;
-    let steps = run.end(good);
+    let steps = run.end(good)?;
     Ok(BootstrapReport { dir: options.dir.clone(), steps, problems, cancelled })
 }

@@ -13,13 +13,16 @@ use super::{
     BootstrapOptions,
     child::{Ended, Program, end_left_over},
     failure::{Failure, io_problem},
-    lock::{self, Lock},
     work,
 };
 use crate::{
     bundle::{
-        Event, FileRecord, ImageRecord, Manifest, PARTIAL_DIR, Record, Reporter, StepRecord,
+        Bundle, Event, FileRecord, ImageRecord, Looked, Manifest, PARTIAL_DIR, Record, Reporter,
+        StepRecord,
         digest::sha256_file,
+        lock::{self, Lock},
+        open::find_program,
+        swap::Siblings,
     },
     domain::{Problem, Progress, StepState, StepView},
 };
@@ -49,6 +52,14 @@ pub(super) struct Run<'a> {
     pub options: &'a BootstrapOptions,
     pub cancel: &'a AtomicBool,
     pub record: Record,
+    /// The runtime directory and its neighbours.
+    siblings: Siblings,
+    /// Where what is made goes: the runtime directory, or the one that will take its place.
+    into: PathBuf,
+    /// Whether VMs can be made of what is there: then it is replaced as a whole or not at all.
+    whole: bool,
+    /// Whether the initrd belongs to the kernel.
+    fits: bool,
     work: PathBuf,
     reporter: &'a mut dyn Reporter,
     steps: Vec<StepView>,
@@ -71,6 +82,8 @@ impl<'a> Run<'a> {
         let work = dir.join(PARTIAL_DIR);
         fs::create_dir_all(dir).map_err(|e| io_problem(what(), &e))?;
         let lock = lock::take(dir)?;
+        let siblings = Siblings::of(dir).map_err(|e| io_problem(what(), &e))?;
+        siblings.sweep().map_err(|e| io_problem(what(), &e))?;
         let mut record = Record::read(dir)?.unwrap_or_else(Record::empty);
         if record.arch != std::env::consts::ARCH {
             record = Record::empty();
@@ -88,8 +101,30 @@ impl<'a> Run<'a> {
         if ended > 0 {
             reporter.event(Event::Log("ended what an earlier bootstrap had left running"));
         }
-        let _lock = lock;
-        Ok(Self { options, cancel, record, work, reporter, steps, index: 0, told: None, _lock })
+        Ok(Self {
+            options,
+            cancel,
+            record,
+            into: siblings.dir.clone(),
+            siblings,
+            whole: Bundle::open(dir).is_ok(),
+            fits: true,
+            work,
+            reporter,
+            steps,
+            index: 0,
+            told: None,
+            _lock: lock,
+        })
+    }
+
+    /// Where the bundle is that is being made, or that is there and good.
+    pub fn dir(&self) -> &Path {
+        &self.into
+    }
+
+    fn is_staged(&self) -> bool {
+        self.into != self.siblings.dir
     }
 
     /// Begins a step.
@@ -105,16 +140,122 @@ impl<'a> Run<'a> {
         step.state = state;
         step.detail = detail.to_owned();
         step.progress = None;
+        if step.name == "initrd" && matches!(state, StepState::Done | StepState::Cached) {
+            self.fits = true;
+        }
         self.tell();
     }
 
-    /// Ends the run; a good one leaves no working directory.
-    pub fn end(self, good: bool) -> Vec<StepView> {
+    /// Ends the run: what was made beside the old one takes its place. A good run leaves no
+    /// working directory.
+    ///
+    /// # Errors
+    /// When it cannot take its place.
+    pub fn end(mut self, good: bool) -> Result<Vec<StepView>, Problem> {
         if good {
             // What cannot be removed now is removed when it is next in the way.
             let _ = work::remove(&self.work, &self.options.dir);
         }
-        self.steps
+        if self.is_staged() && self.fits && Bundle::open(&self.into).is_ok() {
+            let what =
+                format!("cannot replace the runtime directory {}", self.siblings.dir.display());
+            self.replace().map_err(|e| io_problem(what, &e))?;
+        } else {
+            self.unstage();
+        }
+        Ok(self.steps)
+    }
+
+    fn replace(&mut self) -> io::Result<()> {
+        let next = &self.siblings.next;
+        // Nobody may begin to work in the new one before the old one is out of the way.
+        let _next = lock::take(next).map_err(io::Error::other)?;
+        if self.work.exists() {
+            fs::rename(&self.work, next.join(PARTIAL_DIR))?;
+        }
+        self.siblings.swap(self.whole)
+    }
+
+    /// Makes sure that what is made goes beside a bundle that is whole and in use, not into it:
+    /// a copy of it, of links, is begun there. Where that cannot be, each file is replaced alone.
+    fn stage(&mut self) -> Result<(), Failure> {
+        if self.is_staged() || !self.whole {
+            return Ok(());
+        }
+        if self.stage_empty()?.is_some() {
+            self.link(|_| true)?;
+        }
+        Ok(())
+    }
+
+    /// Begins an empty directory beside the one that is there: its path, or none if there can be
+    /// none.
+    pub fn stage_empty(&mut self) -> Result<Option<PathBuf>, Failure> {
+        match self.siblings.stage() {
+            Ok(()) => {
+                self.into.clone_from(&self.siblings.next);
+                Ok(Some(self.into.clone()))
+            }
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::PermissionDenied
+                        | io::ErrorKind::ReadOnlyFilesystem
+                        | io::ErrorKind::CrossesDevices
+                ) =>
+            {
+                self.log(&format!("nothing can be made beside the runtime directory: {e}"));
+                self.whole = false;
+                Ok(None)
+            }
+            Err(e) => Err(self.io("the directory beside it", &e)),
+        }
+    }
+
+    /// Takes files of the present directory along, as far as `wanted` and not made anew.
+    pub fn link(&self, wanted: impl Fn(&str) -> bool) -> Result<(), Failure> {
+        self.siblings.link(wanted).map_err(|e| self.io("what stays of the present one", &e))
+    }
+
+    /// Gives up what was begun beside the present one.
+    pub fn unstage(&mut self) {
+        if self.is_staged() {
+            self.into.clone_from(&self.siblings.dir);
+            // What cannot be removed now is swept by the next bootstrap.
+            let _ = self.siblings.sweep();
+        }
+    }
+
+    /// Whether a program is there.
+    pub fn has_program(&self, name: &str) -> bool {
+        find_program(name, Some(self.options.path.as_os_str())).is_some()
+    }
+
+    /// Whether every recorded file has the recorded content.
+    pub fn all_intact(&mut self) -> Result<bool, Failure> {
+        let names: Vec<String> = self.record.files.keys().cloned().collect();
+        for name in names {
+            if !self.intact(&name)? {
+                return Ok(false);
+            }
+        }
+        Ok(self.whole)
+    }
+
+    /// What apt offered when it was last asked, if it would say the same again.
+    pub fn looked(&self, stamp: &str) -> Option<Looked> {
+        let looked = self.record.steps.get(self.step())?.looked.clone()?;
+        (looked.stamp == stamp && !stamp.is_empty()).then_some(looked)
+    }
+
+    /// Remembers what apt offered.
+    pub fn remember(&mut self, looked: Looked) -> Result<(), Failure> {
+        let step = self.steps[self.index].name.clone();
+        match self.record.steps.get_mut(&step) {
+            Some(step) if step.looked.as_ref() != Some(&looked) => step.looked = Some(looked),
+            _ => return Ok(()),
+        }
+        self.save()
     }
 
     /// Says what the step is doing.
@@ -251,7 +392,7 @@ impl<'a> Run<'a> {
     /// Whether a recorded file has the recorded content.
     fn intact(&mut self, name: &str) -> Result<bool, Failure> {
         let Some(file) = self.record.files.get(name).cloned() else { return Ok(false) };
-        let path = self.options.dir.join(name);
+        let path = self.into.join(name);
         let Ok(meta) = path.metadata() else { return Ok(false) };
         if !meta.is_file() || meta.len() != file.size {
             return Ok(false);
@@ -277,10 +418,11 @@ impl<'a> Run<'a> {
         outputs: Vec<Output>,
         image: Option<(String, ImageRecord)>,
     ) -> Outcome {
+        self.stage()?;
         let mut files = BTreeMap::new();
         for output in outputs {
             let sha256 = self.sha256(&output.from)?;
-            let to = self.options.dir.join(&output.to);
+            let to = self.into.join(&output.to);
             let put = || -> io::Result<fs::Metadata> {
                 fs::set_permissions(&output.from, fs::Permissions::from_mode(output.mode))?;
                 work::put(&output.from, &to)?;
@@ -296,17 +438,23 @@ impl<'a> Run<'a> {
             };
             files.insert(output.to, file);
         }
+        let (licence, purpose) = self.manifest().about(self.step()).unwrap_or_default();
         let step = StepRecord {
             fingerprint,
             outputs: files.keys().cloned().collect(),
             detail: detail.to_owned(),
+            licence: licence.to_owned(),
+            purpose: purpose.to_owned(),
+            looked: None,
         };
+        // The old initrd has the old kernel's modules.
+        self.fits &= self.step() != "kernel";
         let before = self.record.steps.insert(self.step().to_owned(), step);
         // What this step made before and makes no more.
         for old in before.into_iter().flat_map(|s| s.outputs) {
             if !files.contains_key(&old) {
                 self.record.files.remove(&old);
-                let _ = fs::remove_file(self.options.dir.join(&old));
+                let _ = fs::remove_file(self.into.join(&old));
             }
         }
         self.record.files.extend(files);
@@ -315,7 +463,8 @@ impl<'a> Run<'a> {
         Ok((StepState::Done, detail.to_owned()))
     }
 
-    fn save(&self) -> Result<(), Failure> {
-        work::save(&self.record, &self.options.dir).map_err(|e| self.io("bundle.json", &e))
+    /// Writes the record down.
+    pub fn save(&self) -> Result<(), Failure> {
+        work::save(&self.record, &self.into).map_err(|e| self.io("bundle.json", &e))
     }
 }

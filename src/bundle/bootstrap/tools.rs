@@ -3,6 +3,7 @@
 use std::env;
 
 use super::{
+    Extent,
     failure::Failure,
     run::{Outcome, Run},
 };
@@ -26,9 +27,13 @@ const TOOLS: [Tool; 8] = [
     ("ssh", "openssh-client"),
 ];
 
+/// Those of them that a new kernel needs.
+const FOR_KERNEL: [&str; 2] = ["apt-get", "dpkg-deb"];
+
 pub(super) fn run(run: &mut Run<'_>) -> Outcome {
     let path = Some(run.options.path.as_os_str());
-    let missing = missing(run.manifest(), |name| find_program(name, path).is_some());
+    let extent = run.options.extent;
+    let missing = missing(run.manifest(), extent, |name| find_program(name, path).is_some());
     if missing.is_empty() {
         return Ok((StepState::Done, "all there".to_owned()));
     }
@@ -41,11 +46,18 @@ pub(super) fn run(run: &mut Run<'_>) -> Outcome {
     )))
 }
 
-fn missing(manifest: &Manifest, is_there: impl Fn(&str) -> bool) -> Vec<(String, String)> {
+fn missing(
+    manifest: &Manifest,
+    extent: Extent,
+    is_there: impl Fn(&str) -> bool,
+) -> Vec<(String, String)> {
     let arch = env::consts::ARCH;
     let qemu = manifest.qemu.program.get(arch).zip(manifest.qemu.package.get(arch));
     let qemu = qemu.map(|(program, package)| (program.clone(), package.clone()));
-    let tools = TOOLS.iter().map(|(program, package)| ((*program).into(), (*package).into()));
+    let qemu = qemu.filter(|_| extent == Extent::All);
+    let needed =
+        TOOLS.iter().filter(|(name, _)| extent == Extent::All || FOR_KERNEL.contains(name));
+    let tools = needed.map(|(program, package)| ((*program).into(), (*package).into()));
     tools.chain(qemu).filter(|(program, _): &(String, String)| !is_there(program)).collect()
 }
 
@@ -56,10 +68,12 @@ mod tests {
     #[test]
     fn what_is_missing_is_named_with_its_package() {
         let manifest = Manifest::embedded();
-        assert!(missing(&manifest, |_| true).is_empty());
-        let one = missing(&manifest, |name| name != "mke2fs");
+        assert!(missing(&manifest, Extent::All, |_| true).is_empty());
+        let one = missing(&manifest, Extent::All, |name| name != "mke2fs");
         assert_eq!(one, [("mke2fs".to_owned(), "e2fsprogs".to_owned())]);
-        let all = missing(&manifest, |_| false);
+        let two = missing(&manifest, Extent::Kernel, |_| false);
+        assert_eq!(two.len(), 2, "a machine without QEMU can have a new kernel: {two:?}");
+        let all = missing(&manifest, Extent::All, |_| false);
         assert!(all.iter().any(|(program, _)| program.starts_with("qemu-system-")), "{all:?}");
     }
 }

@@ -168,6 +168,22 @@ impl Manifest {
         Ok(manifest)
     }
 
+    /// Licence and purpose of what a step of the bootstrap makes, by the step's name.
+    #[must_use]
+    pub fn about(&self, step: &str) -> Option<(&str, &str)> {
+        Some(match step {
+            "firecracker" => (&self.firecracker.licence, &self.firecracker.purpose),
+            "kernel" => (&self.kernel.licence, &self.kernel.purpose),
+            "initrd" => (&self.initrd.licence, &self.initrd.purpose),
+            "qemu" => (&self.qemu.licence, &self.qemu.purpose),
+            _ => {
+                let name = step.strip_prefix("image ")?;
+                let image = self.images.iter().find(|image| image.name == name)?;
+                (&image.licence, &image.about)
+            }
+        })
+    }
+
     fn sources_mut(&mut self) -> impl Iterator<Item = &mut Source> {
         let parts = [&mut self.bundle, &mut self.firecracker.source, &mut self.kernel.source];
         let images = self.images.iter_mut().map(|image| &mut image.source);

@@ -101,7 +101,7 @@ impl Source {
     }
 
     /// What is wrong with it, and what to do; `packages` says whether it may be one.
-    pub(super) fn check(&self, packages: bool) -> Result<(), (String, String)> {
+    pub(in crate::bundle) fn check(&self, packages: bool) -> Result<(), (String, String)> {
         let wrong = |why: &str, hint: &str| Err((why.to_owned(), hint.to_owned()));
         let kinds = [self.url.is_some(), self.file.is_some(), self.package.is_some()];
         if kinds.into_iter().filter(|is| *is).count() != 1 {

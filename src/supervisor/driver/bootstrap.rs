@@ -38,7 +38,7 @@ pub fn run(
         }
         Event::Log(line) => tell(&steps, vec![line.to_owned()]),
     };
-    let report = bootstrap(&BootstrapOptions::new(dir, None), &mut reporter, cancel)?;
+    let report = bootstrap(&BootstrapOptions::of_environment(dir, None)?, &mut reporter, cancel)?;
     let mut problems = report.problems.into_iter();
     match problems.next() {
         Some(first) => {

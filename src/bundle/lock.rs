@@ -3,6 +3,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::{Read, Seek, Write},
+    os::unix::fs::MetadataExt,
     path::Path,
     process,
 };
@@ -12,8 +13,8 @@ use nix::{
     fcntl::{Flock, FlockArg},
 };
 
-use super::failure::io_problem;
-use crate::{bundle::LOCK_FILE, domain::Problem};
+use super::{LOCK_FILE, bootstrap::io_problem};
+use crate::domain::Problem;
 
 /// Held while a bootstrap is at work; the file stays, the kernel lets go of the lock even if
 /// the process is killed.
@@ -32,6 +33,12 @@ pub(super) fn take(dir: &Path) -> Result<Lock, Problem> {
     let file = file.map_err(|e| io_problem(what(), &e))?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(mut held) => {
+            // A whole other directory may have come to this place meanwhile, with a lock of its own.
+            let now = path.metadata().map_err(|e| io_problem(what(), &e))?;
+            if held.metadata().map_or(0, |m| m.ino()) != now.ino() {
+                drop(held);
+                return take(dir);
+            }
             let note = held
                 .set_len(0)
                 .and_then(|()| held.rewind())
