@@ -73,6 +73,7 @@ fn full_screen() -> Outcome {
         keys: tui::keymap::KeyMap::new(&overrides)?,
         clock: clock(),
         ssh_key: Some(setup.layout.ssh_key()),
+        home: std::env::var_os("HOME").map(Into::into),
         log: Some(setup.layout.log()),
         config: setup.config,
     };

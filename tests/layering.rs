@@ -47,7 +47,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
 ];
 
 /// Of the supervisor the TUI sees the handle and nothing else.
-const HANDLE: &[&str] = &["handle", "Command", "ConsoleKind", "OpenSession", "SupervisorHandle"];
+const HANDLE: &[&str] =
+    &["handle", "Command", "ConsoleKind", "ImageDesk", "OpenSession", "SupervisorHandle"];
 
 /// Where `unsafe` may be.
 const UNSAFE: &[&str] = &["src/host/"];

@@ -288,6 +288,15 @@ pub struct Recipe {
     pub users: Vec<UserInto>,
 }
 
+/// What is known of an image beside its [`ImageView`], for making others from it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImageFacts {
+    /// The names of the packages that are installed in it, sorted; empty if nobody knows.
+    pub packages: Vec<String>,
+    /// How it was made from another.
+    pub recipe: Option<Recipe>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

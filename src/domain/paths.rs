@@ -41,6 +41,12 @@ impl Layout {
         self.state.join("recipe.draft.toml")
     }
 
+    /// Recipes on their way to a build, by the name of the image; an image keeps its own.
+    #[must_use]
+    pub fn recipes(&self) -> PathBuf {
+        self.state.join("recipes")
+    }
+
     /// The content of an image of the user's, or of a base that disks are snapshots of, by its
     /// SHA-256.
     #[must_use]

@@ -1,9 +1,10 @@
 //! What a UI holds of the supervisor.
 
-use std::sync::Arc;
+use std::{ffi::OsString, sync::Arc};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::ImageDesk;
 use crate::{
     domain::{Admission, CommandBody, Fleet, Notice, Problem, VmId},
     session::{Session, Size},
@@ -34,6 +35,12 @@ pub trait OpenSession: Send + Sync {
     /// # Errors
     /// What the user is to be shown in the pane: the VM is off, its SSH is not ready, …
     fn open(&self, vm: &VmId, kind: ConsoleKind, size: Size) -> Result<Session, Problem>;
+
+    /// Runs this very program with `arguments` in a terminal of `size`.
+    ///
+    /// # Errors
+    /// If it cannot be run.
+    fn run(&self, arguments: &[OsString], size: Size) -> Result<Session, Problem>;
 }
 
 /// The UI's end of the supervisor. Nothing here waits.
@@ -46,6 +53,8 @@ pub struct SupervisorHandle {
     pub notices: mpsc::Receiver<Notice>,
     /// Opens consoles.
     pub sessions: Arc<dyn OpenSession>,
+    /// Knows images closely, and keeps what the wizard writes.
+    pub images: Arc<dyn ImageDesk>,
 }
 
 impl SupervisorHandle {

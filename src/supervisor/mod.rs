@@ -4,6 +4,7 @@ pub mod admit;
 pub mod audit;
 pub mod checkup;
 pub mod core;
+mod desk;
 mod driver;
 mod handle;
 mod options;
@@ -11,6 +12,7 @@ pub mod renumber;
 mod sessions;
 mod ssh_key;
 
+pub use desk::ImageDesk;
 pub use driver::{SupervisorGuard, start};
 pub use handle::{Command, ConsoleKind, OpenSession, SupervisorHandle};
 pub use options::{Options, Origin};

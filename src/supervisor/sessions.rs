@@ -1,6 +1,6 @@
 //! Opens streams of VMs for panes.
 
-use std::sync::Arc;
+use std::{ffi::OsString, path::PathBuf, sync::Arc};
 
 use tokio::sync::watch;
 
@@ -8,7 +8,9 @@ use super::{ConsoleKind, OpenSession};
 use crate::{
     domain::{Fleet, Layout, Phase, Problem, SshEndpoint, VmId},
     session::{
-        Session, Size, serial,
+        Session, Size,
+        pty::{self, Program},
+        serial,
         ssh::{self, SshTarget},
     },
 };
@@ -16,13 +18,14 @@ use crate::{
 /// Knows from the latest picture where a VM answers.
 pub struct Sessions {
     layout: Layout,
+    program: PathBuf,
     fleet: watch::Receiver<Arc<Fleet>>,
 }
 
 impl Sessions {
-    /// Opens streams of the VMs in the picture.
-    pub fn new(layout: Layout, fleet: watch::Receiver<Arc<Fleet>>) -> Self {
-        Self { layout, fleet }
+    /// Opens streams of the VMs in the picture; `program` is banger itself.
+    pub fn new(layout: Layout, program: PathBuf, fleet: watch::Receiver<Arc<Fleet>>) -> Self {
+        Self { layout, program, fleet }
     }
 
     fn endpoint(&self, vm: &VmId) -> Result<SshEndpoint, Problem> {
@@ -63,5 +66,11 @@ impl OpenSession for Sessions {
                 ssh::open(&target, size)
             }
         }
+    }
+
+    fn run(&self, arguments: &[OsString], size: Size) -> Result<Session, Problem> {
+        let program = std::iter::once(self.program.clone().into_os_string());
+        let argv = program.chain(arguments.iter().cloned()).collect();
+        pty::open(&Program { argv, ..Program::default() }, size)
     }
 }

@@ -18,6 +18,8 @@ pub enum Context {
     Panes,
     /// A pane that has the keyboard.
     Terminal,
+    /// The Images screen.
+    Images,
     /// The Jobs screen.
     Jobs,
     /// The Host screen.
@@ -26,6 +28,10 @@ pub enum Context {
     FirstStart,
     /// Forms.
     Form,
+    /// The wizard that makes an image.
+    Wizard,
+    /// A text of several lines in the wizard.
+    Editor,
     /// Yes-or-no questions.
     Confirm,
     /// One-line questions: rename, type the name to delete.
@@ -42,17 +48,20 @@ pub enum Context {
 
 impl Context {
     /// All of them, in the order in which `docs/keys.md` and the help show them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 19] = [
         Self::Machines,
         Self::Filter,
         Self::Panes,
         Self::Terminal,
+        Self::Images,
         Self::Jobs,
         Self::Host,
         Self::FirstStart,
         Self::List,
         Self::Global,
         Self::Form,
+        Self::Wizard,
+        Self::Editor,
         Self::Confirm,
         Self::Prompt,
         Self::Palette,
@@ -71,10 +80,13 @@ impl Context {
             Self::Filter => "filter",
             Self::Panes => "panes",
             Self::Terminal => "terminal",
+            Self::Images => "images",
             Self::Jobs => "jobs",
             Self::Host => "host",
             Self::FirstStart => "first-start",
             Self::Form => "form",
+            Self::Wizard => "wizard",
+            Self::Editor => "editor",
             Self::Confirm => "confirm",
             Self::Prompt => "prompt",
             Self::Palette => "palette",
@@ -94,10 +106,13 @@ impl Context {
             Self::Filter => "Filter line",
             Self::Panes => "Panes",
             Self::Terminal => "A pane with the keyboard",
+            Self::Images => "Images",
             Self::Jobs => "Jobs",
             Self::Host => "Host",
             Self::FirstStart => "First start",
             Self::Form => "Forms",
+            Self::Wizard => "The wizard for images",
+            Self::Editor => "A text in the wizard",
             Self::Confirm => "Questions",
             Self::Prompt => "Prompts",
             Self::Palette => "Palette",
@@ -170,7 +185,7 @@ macro_rules! actions {
 }
 
 actions! {
-    VmNew "vm-new" "new" "Make a new machine" [Machines FirstStart] ["n"] None true;
+    VmNew "vm-new" "new" "Make a new machine" [Machines Images FirstStart] ["n"] None true;
     VmDetail "vm-detail" "detail" "Show the machine's detail" [Machines] ["enter" "e"] None true;
     VmShell "vm-shell" "shell" "Open a root shell in the machine (SSH)" [Machines] ["o" "t"] None true;
     VmConsole "vm-console" "console" "Open the machine's serial console" [Machines] ["c"] None true;
@@ -186,7 +201,7 @@ actions! {
     MarkAll "mark-all" "mark all" "Mark all machines that are shown" [Machines] ["ctrl-a"] None true;
     Unmark "unmark" "unmark" "Take all marks away" [Machines] ["u"] None true;
     Filter "filter" "filter" "Filter: words, state:…, image:…, ! inverts" [Machines] ["/"] None true;
-    SortName "sort-name" "by name" "Sort by name" [Machines] [", n"] None true;
+    SortName "sort-name" "by name" "Sort by name" [Machines Images] [", n"] None true;
     SortState "sort-state" "by state" "Sort by state" [Machines] [", s"] None true;
     SortImage "sort-image" "by image" "Sort by image" [Machines] [", i"] None true;
     SortVcpus "sort-vcpus" "by vCPUs" "Sort by vCPUs" [Machines] [", c"] None true;
@@ -195,7 +210,8 @@ actions! {
     SortUptime "sort-uptime" "by uptime" "Sort by uptime" [Machines] [", u"] None true;
     FilterAccept "filter-accept" "keep" "Keep the filter and go back to the list" [Filter] ["enter" "down"] None false;
 
-    PaneFocus "pane-focus" "type" "Give the pane the keyboard" [Panes] ["enter" "i"] None false;
+    PaneFocus "pane-focus" "type" "Give the pane the keyboard" [Panes] ["enter"] None false;
+    PaneInside "pane-inside" "inside" "Of a build: a shell in its image; else type in the pane" [Panes] ["i"] None false;
     PaneZoom "pane-zoom" "zoom" "Show the pane alone, or with its surroundings" [Panes] ["z"] None false;
     PaneClose "pane-close" "close" "Close the pane; the machine runs on" [Panes] ["w"] None false;
     PaneReopen "pane-reopen" "reopen" "Connect an ended pane again" [Panes] ["r"] None false;
@@ -203,6 +219,23 @@ actions! {
     PaneLeave "pane-leave" "leave" "Take the keyboard back from the pane" [Terminal] ["ctrl-]"] None false;
     PaneScrollUp "pane-scroll-up" "scroll up" "Scroll back through the pane's output" [Terminal Panes] ["shift-pgup"] None false;
     PaneScrollDown "pane-scroll-down" "scroll down" "Scroll forward through the pane's output" [Terminal Panes] ["shift-pgdn"] None false;
+
+    ImageDetail "image-detail" "detail" "Show the image's detail" [Images] ["enter"] None true;
+    ImageCustomize "image-customize" "customize" "Make an image from this one, with a wizard" [Images] ["c"] None true;
+    ImageRecipe "image-recipe" "recipe" "Change the recipe this image is built from" [Images] ["C"] None true;
+    ImageRebuild "image-rebuild" "rebuild" "Build the image again, as it is wanted now" [Images] ["b"] Confirm true;
+    ImageRename "image-rename" "rename" "Give the image another name" [Images] ["R"] None true;
+    ImageDelete "image-delete" "delete" "Delete the image; not while machines are on it" [Images] ["d"] Confirm true;
+    ImageImport "image-import" "import" "Import a disk, an archive or a container image" [Images] ["i"] None true;
+    ImageExport "image-export" "export" "Write the image to a file" [Images] ["e"] None true;
+    ImageVerify "image-verify" "verify" "Check that the image is what was built" [Images] ["v"] None true;
+    ImageTree "image-tree" "tree" "Show which image is made from which, or a plain list" [Images] ["t"] None true;
+    ImageFilter "image-filter" "filter" "Filter: words, origin:…, is:stale, ! inverts" [Images] ["/"] None false;
+    ImageSortOrigin "image-sort-origin" "by origin" "Sort images by origin" [Images] [", o"] None true;
+    ImageSortSize "image-sort-size" "by size" "Sort images by size" [Images] [", s"] None true;
+    ImageSortUsed "image-sort-disk" "by disk" "Sort images by disk used" [Images] [", d"] None true;
+    ImageSortBuilt "image-sort-built" "by age" "Sort images by when they were built" [Images] [", b"] None true;
+    ImageSortVms "image-sort-vms" "by VMs" "Sort images by the machines on them" [Images] [", v"] None true;
 
     JobOpen "job-open" "log" "Show or hide the job's steps and log" [Jobs] ["enter" "e"] None false;
     JobCancel "job-cancel" "cancel" "Cancel the job" [Jobs] ["x"] Confirm true;
@@ -230,7 +263,8 @@ actions! {
 
     GoMachines "go-machines" "machines" "Go to Machines" [Global] ["1" "g m"] None true;
     GoPanes "go-panes" "panes" "Go to Panes" [Global] ["2" "g p"] None true;
-    GoJobs "go-jobs" "jobs" "Go to Jobs" [Global] ["3" "J" "g j"] None true;
+    GoImages "go-images" "images" "Go to Images" [Global] ["3" "g i"] None true;
+    GoJobs "go-jobs" "jobs" "Go to Jobs" [Global] ["4" "J" "g j"] None true;
     GoHost "go-host" "host" "Go to Host" [Global] ["5" "g h"] None true;
     NextScreen "next-screen" "next screen" "Next screen" [Global] ["tab"] None false;
     PrevScreen "prev-screen" "previous screen" "Previous screen" [Global] ["shift-tab"] None false;
@@ -238,15 +272,19 @@ actions! {
     Palette "palette" "commands" "Find and run any command" [Global] [":" "ctrl-p"] None false;
     Help "help" "help" "Show what can be done here and now" [Global] ["?"] None true;
     Back "back" "back" "One level back; never quits"
-        [Global Filter Form Confirm Prompt Palette Help History View] ["esc"] None false;
+        [Global Filter Form Wizard Editor Confirm Prompt Palette Help History View] ["esc"] None false;
     Redraw "redraw" "redraw" "Draw the whole screen again" [Global] ["ctrl-l"] None true;
     Suspend "suspend" "suspend" "Suspend banger; machines keep running" [Global] ["ctrl-z"] None true;
     Quit "quit" "quit" "Quit banger; machines keep running" [Global] ["q" "ctrl-c"] None true;
 
-    FieldNext "field-next" "next field" "Next field" [Form] ["tab" "down"] None false;
-    FieldPrev "field-prev" "previous field" "Previous field" [Form] ["shift-tab" "up"] None false;
-    Submit "submit" "do it" "Do what the form says" [Form] ["enter" "ctrl-s"] None false;
-    Cancel "cancel" "cancel" "Close without doing anything" [Form Confirm Prompt Palette Help History View] ["ctrl-c"] None false;
+    FieldNext "field-next" "next field" "Next field" [Form Wizard] ["tab" "down"] None false;
+    FieldPrev "field-prev" "previous field" "Previous field" [Form Wizard] ["shift-tab" "up"] None false;
+    StepNext "step-next" "next step" "Next step of the wizard" [Editor Wizard] ["ctrl-n" "alt-right"] None false;
+    StepPrev "step-prev" "previous step" "Previous step of the wizard" [Editor Wizard] ["ctrl-p" "alt-left"] None false;
+    PartNext "part-next" "next part" "Next part of the step" [Editor] ["tab"] None false;
+    PartPrev "part-prev" "previous part" "Previous part of the step" [Editor] ["shift-tab"] None false;
+    Submit "submit" "do it" "Do what the form says; next step" [Form Wizard] ["enter" "ctrl-s"] None false;
+    Cancel "cancel" "cancel" "Close without doing anything" [Form Wizard Editor Confirm Prompt Palette Help History View] ["ctrl-c"] None false;
     Yes "yes" "yes" "Yes" [Confirm] ["y"] None false;
     No "no" "no" "No" [Confirm] ["n" "q"] None false;
     OtherButton "other-button" "other button" "Move to the other button" [Confirm] ["tab" "shift-tab" "left" "right" "h" "l"] None false;

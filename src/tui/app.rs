@@ -12,8 +12,8 @@ use super::{
     action::{Action, Context},
     available::{Availability, availability},
     chrome,
-    effect::Effect,
-    event::{Answer, Handled, LayerEvent, Ticket, UiEvent},
+    effect::{Effect, Errand},
+    event::{Answer, DeskAnswer, Handled, LayerEvent, Ticket, UiEvent},
     forms::new_vm::NewVm,
     layers::{Cx, Deferred, Draw, Hit, Layer, Region},
     popups::{
@@ -26,6 +26,7 @@ use super::{
     screens::{
         first_start::FirstStart,
         host::Host,
+        images::{Images, builds},
         jobs::Jobs,
         machines::Machines,
         panes::{self, PanesScreen},
@@ -65,6 +66,7 @@ pub struct App {
     pub state: State,
     machines: Box<dyn Layer>,
     panes: Box<dyn Layer>,
+    images: Box<dyn Layer>,
     jobs: Box<dyn Layer>,
     host: Box<dyn Layer>,
     first_start: Box<dyn Layer>,
@@ -87,6 +89,7 @@ impl App {
             state,
             machines: Box::<Machines>::default(),
             panes: Box::<PanesScreen>::default(),
+            images: Box::<Images>::default(),
             jobs: Box::<Jobs>::default(),
             host: Box::<Host>::default(),
             first_start: Box::<FirstStart>::default(),
@@ -132,6 +135,7 @@ impl App {
             }
             UiEvent::Notice(notice) => self.notice(notice),
             UiEvent::Answer(ticket, answer) => self.answer(ticket, &answer),
+            UiEvent::Desk(ticket, answer) => self.errand_done(ticket, &answer),
             UiEvent::PaneDirty => update.redraw = self.panes_changed(),
             UiEvent::Tick => self.everyone(&LayerEvent::Tick),
             UiEvent::SupervisorGone => {
@@ -142,7 +146,7 @@ impl App {
                     "quit and start banger again; machines keep running",
                 );
             }
-            UiEvent::Terminate => self.effects.push(Effect::Quit),
+            UiEvent::Terminate => self.end(),
         }
         update.effects = std::mem::take(&mut self.effects);
         for effect in &update.effects {
@@ -248,6 +252,7 @@ impl App {
             Screen::Machines if self.state.is_first_start() => self.first_start.as_ref(),
             Screen::Machines => self.machines.as_ref(),
             Screen::Panes => self.panes.as_ref(),
+            Screen::Images => self.images.as_ref(),
             Screen::Jobs => self.jobs.as_ref(),
             Screen::Host => self.host.as_ref(),
         }
@@ -337,7 +342,9 @@ impl App {
         }
         // Lines of text know the words' keys of shells.
         let word = matches!(chord.code(), KeyCode::Char('b' | 'd' | 'f') | KeyCode::Backspace);
-        (!(word && contexts.contains(&Context::Form))).then_some(rest)
+        let text = [Context::Form, Context::Wizard, Context::Editor];
+        let types = text.iter().any(|context| contexts.contains(context));
+        (!(word && types)).then_some(rest)
     }
 
     /// Esc, then another key; if there is nothing to leave, it was no Esc.
@@ -386,6 +393,7 @@ impl App {
         match action {
             Action::GoMachines => self.go(Screen::Machines),
             Action::GoPanes => self.go(Screen::Panes),
+            Action::GoImages => self.go(Screen::Images),
             Action::GoJobs => self.go(Screen::Jobs),
             Action::GoHost => self.go(Screen::Host),
             Action::NextScreen => self.go_by(1),
@@ -424,19 +432,44 @@ impl App {
 
     fn quit(&mut self) {
         let jobs = self.state.running_jobs();
-        if jobs == 0 {
-            self.effects.push(Effect::Quit);
+        let runs: Vec<&str> = self.state.panes.running().collect();
+        let title = match (jobs, runs.as_slice()) {
+            (0, []) => {
+                self.end();
+                return;
+            }
+            (0, [one]) => format!("Quit while “{one}” is running?"),
+            (0, many) => format!("Quit while {} panes run something?", many.len()),
+            (1, _) => "Quit while a job is running?".to_owned(),
+            (jobs, _) => format!("Quit while {jobs} jobs are running?"),
+        };
+        let mut lines = vec!["Machines keep running.".to_owned()];
+        if jobs > 0 {
+            lines[0].push_str(" What is not done yet of the jobs is left undone.");
+        }
+        if !runs.is_empty() {
+            lines.push(format!("These end with banger, undone: {}.", runs.join(", ")));
+        }
+        self.popups.push(Box::new(Confirm::new(title, lines, "Quit", Then::Quit)));
+    }
+
+    /// Ends the UI; what was typed last is kept first.
+    fn end(&mut self) {
+        if let Some((text, _)) = self.state.draft.take() {
+            let ticket = self.state.next_ticket();
+            self.effects.push(Effect::Desk(ticket, Errand::KeepDraft(Some(text))));
+        }
+        self.effects.push(Effect::Quit);
+    }
+
+    fn errand_done(&mut self, ticket: Ticket, answer: &DeskAnswer) {
+        if self.offer_all(&LayerEvent::Desk(ticket, answer)) {
             return;
         }
-        let title = if jobs == 1 {
-            "Quit while a job is running?".to_owned()
-        } else {
-            format!("Quit while {jobs} jobs are running?")
-        };
-        let lines = vec![
-            "Machines keep running. What is not done yet of the jobs is left undone.".to_owned(),
-        ];
-        self.popups.push(Box::new(Confirm::new(title, lines, "Quit", Then::Quit)));
+        if let DeskAnswer::Kept(Err(problem)) = answer {
+            let text = format!("{}: {}", problem.what, problem.why);
+            self.toast(NoticeLevel::Warning, text, problem.hint.as_str());
+        }
     }
 
     fn go(&mut self, screen: Screen) {
@@ -504,7 +537,8 @@ impl App {
         }
         // Every screen keeps up, also those that are not shown.
         let (machines, panes) = (&mut self.machines, &mut self.panes);
-        for layer in [machines, panes, &mut self.jobs, &mut self.host, &mut self.first_start] {
+        let images = &mut self.images;
+        for layer in [machines, panes, images, &mut self.jobs, &mut self.host, &mut self.first_start] {
             let mut cx = Cx::new(&mut self.state, &mut self.effects);
             layer.handle_event(&LayerEvent::Fleet, &mut cx);
         }
@@ -514,14 +548,17 @@ impl App {
         let busy = !self.popups.is_empty();
         let mut cx = Cx::new(&mut self.state, &mut self.effects);
         panes::follow_fleet(busy, &mut cx);
+        builds::follow(busy, &mut cx);
         let deferred = cx.into_deferred();
         self.apply(deferred, None);
     }
 
     /// Looks after the panes; true if one that is shown has changed.
     fn panes_changed(&mut self) -> bool {
+        let busy = !self.popups.is_empty();
         let mut cx = Cx::new(&mut self.state, &mut self.effects);
         let changed = panes::follow_panes(&mut cx);
+        builds::follow(busy, &mut cx);
         let deferred = cx.into_deferred();
         self.apply(deferred, None);
         changed
@@ -594,6 +631,7 @@ impl App {
             (None, Screen::Machines) if self.state.is_first_start() => &mut self.first_start,
             (None, Screen::Machines) => &mut self.machines,
             (None, Screen::Panes) => &mut self.panes,
+            (None, Screen::Images) => &mut self.images,
             (None, Screen::Jobs) => &mut self.jobs,
             (None, Screen::Host) => &mut self.host,
         };

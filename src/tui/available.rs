@@ -4,7 +4,7 @@ use super::{
     action::Action,
     state::{Screen, State},
 };
-use crate::domain::{BundleView, Phase, VmView};
+use crate::domain::{BundleView, ImageOrigin, Phase, StaleReason, VmView};
 
 /// Whether an action can be done now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,10 +67,20 @@ fn reason(state: &State, action: Action) -> Option<String> {
         Action::JobOpen | Action::JobCancel | Action::JobRetry | Action::JobDismiss => {
             job(state, action)
         }
+        Action::ImageDetail
+        | Action::ImageCustomize
+        | Action::ImageRecipe
+        | Action::ImageRebuild
+        | Action::ImageRename
+        | Action::ImageDelete
+        | Action::ImageExport
+        | Action::ImageVerify
+        | Action::ImageFilter => of_image(state, action),
         Action::HostOpen | Action::HostCopy | Action::HostClean | Action::HostLook => {
             of_host(state, action)
         }
         Action::PaneFocus
+        | Action::PaneInside
         | Action::PaneZoom
         | Action::PaneClose
         | Action::PaneReopen
@@ -165,6 +175,38 @@ fn one(state: &State, action: Action) -> Option<String> {
         }
         Action::VmRename if state.gone => Some(GONE.to_owned()),
         Action::VmRename if vm.phase == Phase::Deleting => Some(format!("{name} is {word}")),
+        _ => None,
+    }
+}
+
+fn of_image(state: &State, action: Action) -> Option<String> {
+    let Some(image) = state.selected_image() else {
+        return Some(match state.fleet.images.as_slice() {
+            _ if !state.fleet.loaded => "still loading".to_owned(),
+            [] => "there are no images yet; i in Images imports one".to_owned(),
+            _ => "no image is selected".to_owned(),
+        });
+    };
+    let name = &image.name;
+    let gone = |reason: &StaleReason| matches!(reason, StaleReason::NoParent { .. });
+    match (action, image.origin) {
+        (Action::ImageRename | Action::ImageDelete, ImageOrigin::Bundle) => {
+            Some(format!("{name} is part of the runtime directory"))
+        }
+        (Action::ImageRecipe, ImageOrigin::Bundle | ImageOrigin::Imported) => {
+            Some(format!("{name} was not built from a recipe; c makes one from it"))
+        }
+        (Action::ImageRebuild, ImageOrigin::Imported) => {
+            Some(format!("{name} was imported: i imports it again"))
+        }
+        (Action::ImageRebuild, _) if image.stale.iter().any(gone) => {
+            Some(format!("the image {name} was made from is gone"))
+        }
+        (Action::ImageDelete, _) => {
+            let on = state.fleet.vms.iter().filter(|vm| vm.spec.image == *name);
+            let names: Vec<&str> = on.map(|vm| vm.spec.name.as_str()).collect();
+            (!names.is_empty()).then(|| format!("{name} is used by {}", names.join(", ")))
+        }
         _ => None,
     }
 }

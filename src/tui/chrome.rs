@@ -11,7 +11,7 @@ use super::{
     text::width,
     widgets::{panel, put, put_right, spinner, wrap},
 };
-use crate::config::theme::Slot;
+use crate::{config::theme::Slot, domain::ImageView};
 
 /// Below this nothing useful can be shown (style study, part (d)).
 pub const MIN: (u16, u16) = (60, 15);
@@ -66,6 +66,11 @@ fn top_line(area: Rect, cx: &mut Draw<'_>, hints: &Hints) {
         let count = match screen {
             Screen::Machines => cx.state.fleet.vms.len(),
             Screen::Panes => cx.state.panes.len(),
+            // Those that are no longer what is wanted.
+            Screen::Images => {
+                let stale = |image: &&ImageView| !image.stale.is_empty();
+                cx.state.fleet.images.iter().filter(stale).count()
+            }
             Screen::Jobs => cx.state.running_jobs(),
             // What is left over there.
             Screen::Host => cx.state.fleet.report.as_ref().map_or(0, |report| report.orphans.len()),

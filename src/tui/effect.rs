@@ -1,25 +1,17 @@
 //! What the UI wants done outside of itself. The loop does it, without ever waiting.
 
 use super::{event::Ticket, pane::PaneId};
-use crate::{
-    domain::{CommandBody, VmId},
-    supervisor::ConsoleKind,
-};
+use crate::domain::{CommandBody, Recipe};
 
 /// A deed for the loop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Ask the supervisor; the answer comes as [`super::event::UiEvent::Answer`].
     Command(Ticket, CommandBody),
-    /// Open a stream into this pane, which the state has already.
-    OpenPane {
-        /// The pane.
-        pane: PaneId,
-        /// The VM.
-        vm: VmId,
-        /// Which of its streams.
-        kind: ConsoleKind,
-    },
+    /// Open a stream into this pane, which the state has already and which knows what it shows.
+    OpenPane(PaneId),
+    /// Have something written or read; the answer comes as [`super::event::UiEvent::Desk`].
+    Desk(Ticket, Errand),
     /// Put this on the clipboard of the outer terminal (OSC 52).
     Copy(String),
     /// Draw everything again, whatever is thought to be on the screen.
@@ -28,4 +20,17 @@ pub enum Effect {
     Suspend,
     /// End the UI.
     Quit,
+}
+
+/// Something to be written or read, by threads that may wait for a disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Errand {
+    /// Read the wizard's draft.
+    LoadDraft,
+    /// Keep this as the draft; nothing: throw it away. Those before are done before.
+    KeepDraft(Option<String>),
+    /// The image of this name is built from the draft: that and the recipe's file go.
+    Built(String),
+    /// Write a recipe to a file.
+    SaveRecipe(Box<Recipe>),
 }

@@ -1,11 +1,11 @@
 //! What can happen to the UI: a closed list.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use ratatui::crossterm::event::{KeyEvent, MouseEvent};
 
 use super::{action::Action, layers::Hit};
-use crate::domain::{Admission, Fleet, Notice};
+use crate::domain::{Admission, Fleet, Notice, Problem};
 
 /// Something that happened. The loop makes these; [`super::app::App::update`] takes them.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub enum UiEvent {
     Notice(Notice),
     /// The answer to a command.
     Answer(Ticket, Answer),
+    /// What became of an errand.
+    Desk(Ticket, DeskAnswer),
     /// A pane has something new to show, or has ended.
     PaneDirty,
     /// Do as if this had been chosen: a signal asks for it.
@@ -53,6 +55,17 @@ pub enum Answer {
     Gone,
 }
 
+/// What became of an [`super::effect::Errand`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeskAnswer {
+    /// The draft as it was kept, if there is one.
+    Draft(Result<Option<String>, Problem>),
+    /// The draft is kept, or gone.
+    Kept(Result<(), Problem>),
+    /// The recipe is in this file.
+    Recipe(Result<PathBuf, Problem>),
+}
+
 /// What a layer is given.
 #[derive(Debug)]
 pub enum LayerEvent<'a> {
@@ -68,6 +81,8 @@ pub enum LayerEvent<'a> {
     Fleet,
     /// The answer to a command that this or another layer sent.
     Answer(Ticket, &'a Answer),
+    /// What became of an errand that this or another layer sent.
+    Desk(Ticket, &'a DeskAnswer),
     /// Time passed: [`super::state::State::now`] says how much.
     Tick,
 }

@@ -105,7 +105,7 @@ impl EventLoop {
         let buffer = FrameBuffer::default();
         let (columns, rows) = app.state.size;
         let terminal = Terminal::new(Outer::new(buffer.clone(), columns, rows))?;
-        let outside = Outside { handle, wake: Arc::clone(&wake), answers: answers_in };
+        let outside = Outside::new(handle, Arc::clone(&wake), answers_in)?;
         Ok(Self {
             app,
             outside,
@@ -305,6 +305,10 @@ mod tests {
         fn open(&self, _: &VmId, _: ConsoleKind, _: Size) -> Result<Session, Problem> {
             Err(Problem::new("no", "none", ""))
         }
+
+        fn run(&self, _: &[std::ffi::OsString], _: Size) -> Result<Session, Problem> {
+            Err(Problem::new("no", "none", ""))
+        }
     }
 
     /// A terminal that says what it got, and takes the next only when told to.
@@ -340,6 +344,7 @@ mod tests {
             fleet: fleet_out,
             notices,
             sessions: Arc::new(NoSessions),
+            images: Arc::new(crate::tui::harness::FakeDesk::default()),
         };
         let keys = KeyMap::new(&Overrides::default()).unwrap();
         let state = State::new(Theme::default(), keys, (80, 24), Now::default());

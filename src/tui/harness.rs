@@ -3,7 +3,9 @@
 
 use std::{
     collections::VecDeque,
+    ffi::OsString,
     io::{self, Read, Write},
+    path::PathBuf,
     sync::{Arc, Condvar, Mutex, mpsc as std_mpsc},
     time::Duration,
 };
@@ -29,8 +31,8 @@ use super::{
 };
 use crate::{
     config::{Config, keymap::Keys, keymap::Overrides, theme::Theme},
-    domain::{Admission, CommandBody, Fleet, JobId, Notice, Problem, UnixMs, VmId},
-    supervisor::{Command, ConsoleKind, OpenSession, SupervisorHandle},
+    domain::{Admission, CommandBody, Fleet, JobId, Notice, Problem, Recipe, UnixMs, VmId},
+    supervisor::{Command, ConsoleKind, ImageDesk, OpenSession, SupervisorHandle},
     term::{Control, Session, Size},
 };
 
@@ -114,7 +116,10 @@ impl Control for FakeGuest {
 }
 
 /// Opens fake sessions and tells the test of each.
-struct FakeSessions(Mutex<std_mpsc::Sender<(VmId, ConsoleKind, FakeGuest)>>);
+struct FakeSessions(
+    Mutex<std_mpsc::Sender<(VmId, ConsoleKind, FakeGuest)>>,
+    Mutex<std_mpsc::Sender<(Vec<String>, FakeGuest)>>,
+);
 
 impl OpenSession for FakeSessions {
     fn open(&self, vm: &VmId, kind: ConsoleKind, size: Size) -> Result<Session, Problem> {
@@ -123,6 +128,52 @@ impl OpenSession for FakeSessions {
         self.0.lock().unwrap().send((vm.clone(), kind, guest.clone())).unwrap();
         let end = || Box::new(guest.clone());
         Ok(Session { reader: end(), writer: end(), control: end() })
+    }
+
+    fn run(&self, arguments: &[OsString], size: Size) -> Result<Session, Problem> {
+        let guest = FakeGuest::default();
+        guest.0.0.lock().unwrap().size = Some(size);
+        let words = arguments.iter().map(|word| word.to_str().unwrap().to_owned()).collect();
+        self.1.lock().unwrap().send((words, guest.clone())).unwrap();
+        let end = || Box::new(guest.clone());
+        Ok(Session { reader: end(), writer: end(), control: end() })
+    }
+}
+
+/// A desk whose drawers the test looks into.
+#[derive(Default)]
+pub struct FakeDesk {
+    /// The draft that was kept last.
+    pub draft: Mutex<Option<String>>,
+    /// The recipes that were written.
+    pub recipes: Mutex<Vec<Recipe>>,
+    /// Why nothing can be written.
+    pub full: Mutex<Option<Problem>>,
+}
+
+impl ImageDesk for FakeDesk {
+    fn draft(&self) -> Result<Option<String>, Problem> {
+        Ok(self.draft.lock().unwrap().clone())
+    }
+
+    fn keep_draft(&self, text: Option<&str>) -> Result<(), Problem> {
+        if let Some(problem) = &*self.full.lock().unwrap() {
+            return Err(problem.clone());
+        }
+        *self.draft.lock().unwrap() = text.map(ToOwned::to_owned);
+        Ok(())
+    }
+
+    fn save_recipe(&self, recipe: &Recipe) -> Result<PathBuf, Problem> {
+        if let Some(problem) = &*self.full.lock().unwrap() {
+            return Err(problem.clone());
+        }
+        self.recipes.lock().unwrap().push(recipe.clone());
+        Ok(format!("/state/recipes/{}.toml", recipe.name).into())
+    }
+
+    fn built(&self, _: &str) -> Result<(), Problem> {
+        self.keep_draft(None)
     }
 }
 
@@ -138,6 +189,9 @@ pub struct Ui {
     _notices: mpsc::Sender<Notice>,
     commands: Option<mpsc::Receiver<Command>>,
     sessions: std_mpsc::Receiver<(VmId, ConsoleKind, FakeGuest)>,
+    runs: std_mpsc::Receiver<(Vec<String>, FakeGuest)>,
+    /// What is kept and written for the UI.
+    pub desk: Arc<FakeDesk>,
     runtime: Runtime,
     now: Now,
     /// What was put on the clipboard.
@@ -160,18 +214,21 @@ impl Ui {
         let (fleet_in, fleet_out) = watch::channel(Arc::new(fleet));
         let (notices_in, notices) = mpsc::channel(256);
         let (opened, sessions) = std_mpsc::channel();
+        let (ran, runs) = std_mpsc::channel();
+        let desk = Arc::new(FakeDesk::default());
         let handle = SupervisorHandle {
             commands: commands_in,
             fleet: fleet_out,
             notices,
-            sessions: Arc::new(FakeSessions(Mutex::new(opened))),
+            sessions: Arc::new(FakeSessions(Mutex::new(opened), Mutex::new(ran))),
+            images: Arc::clone(&desk) as Arc<dyn ImageDesk>,
         };
         let (answers_in, answers) = mpsc::unbounded_channel();
         let now = Now { mono: Duration::from_secs(10), wall: UnixMs(100_000_000) };
         let keys = KeyMap::new(&Overrides::default()).unwrap();
         let mut state = State::new(Theme::default(), keys, (columns, rows), now);
         state.configure(config);
-        let outside = Outside { handle, wake: Arc::new(Notify::new()), answers: answers_in };
+        let outside = Outside::new(handle, Arc::new(Notify::new()), answers_in).unwrap();
         let terminal = Terminal::new(TestBackend::new(columns, rows)).unwrap();
         let mut ui = Self {
             app: App::new(state),
@@ -182,6 +239,8 @@ impl Ui {
             _notices: notices_in,
             commands: Some(commands),
             sessions,
+            runs,
+            desk,
             runtime,
             now,
             copied: Vec::new(),
@@ -324,9 +383,28 @@ impl Ui {
         let commands = self.commands.as_mut().expect("the supervisor is there");
         let command = commands.try_recv().expect("a command was sent");
         command.reply.send(admission).expect("the UI waits for the answer");
-        let answer = self.runtime.block_on(self.answers.recv()).expect("an answer");
+        loop {
+            let answer = self.runtime.block_on(self.answers.recv()).expect("an answer");
+            let is_it = matches!(answer, UiEvent::Answer(..));
+            self.event(answer);
+            if is_it {
+                return command.body;
+            }
+        }
+    }
+
+    /// Waits for what became of an errand.
+    pub fn errand(&mut self) {
+        let answer = async { tokio::time::timeout(PATIENCE, self.answers.recv()).await };
+        let answer = self.runtime.block_on(answer).expect("an errand was sent").expect("an answer");
+        assert!(matches!(answer, UiEvent::Desk(..)), "{answer:?}");
         self.event(answer);
-        command.body
+    }
+
+    /// The next verb that is run in a pane.
+    pub fn ran(&mut self) -> (String, FakeGuest) {
+        let (words, guest) = self.runs.recv_timeout(PATIENCE).expect("a verb is run");
+        (words.join(" "), guest)
     }
 
     /// Whether the UI sent nothing that was not looked at.

@@ -9,6 +9,7 @@ pub mod app;
 pub mod available;
 pub mod boot;
 pub mod chrome;
+pub mod clerk;
 #[cfg(test)]
 mod docs;
 pub mod effect;

@@ -1,11 +1,12 @@
 //! Does what the UI wants done outside of itself, without waiting for any of it.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use tokio::sync::{Notify, mpsc};
 
 use super::{
     app::App,
+    clerk::Clerk,
     effect::Effect,
     event::{Answer, Ticket, UiEvent},
 };
@@ -34,14 +35,29 @@ pub struct Outside {
     pub wake: Arc<Notify>,
     /// Where answers go.
     pub answers: mpsc::UnboundedSender<UiEvent>,
+    clerk: Clerk,
 }
 
 impl Outside {
+    /// The way out through this supervisor.
+    ///
+    /// # Errors
+    /// If there is no thread to be had for errands.
+    pub fn new(
+        handle: SupervisorHandle,
+        wake: Arc<Notify>,
+        answers: mpsc::UnboundedSender<UiEvent>,
+    ) -> io::Result<Self> {
+        let clerk = Clerk::start(Arc::clone(&handle.images), answers.clone())?;
+        Ok(Self { handle, wake, answers, clerk })
+    }
+
     /// Does an effect. Must be called within a tokio runtime.
     pub fn run(&self, effect: Effect, app: &mut App) -> Left {
         match effect {
             Effect::Command(ticket, body) => self.command(ticket, body),
-            Effect::OpenPane { pane, .. } => {
+            Effect::Desk(ticket, errand) => self.clerk.send(ticket, errand),
+            Effect::OpenPane(pane) => {
                 let wake = Arc::clone(&self.wake);
                 let sessions = Arc::clone(&self.handle.sessions);
                 app.state.panes.connect(pane, sessions, move || wake.notify_one());

@@ -1,6 +1,6 @@
 //! The open consoles, and how a terminal is painted.
 
-use std::sync::Arc;
+use std::{ffi::OsString, sync::Arc};
 
 use ratatui::{
     buffer::Buffer,
@@ -20,21 +20,43 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PaneId(pub u64);
 
+/// What a pane shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A stream of a machine.
+    Vm(VmId, ConsoleKind),
+    /// A verb of banger's own.
+    Run(Run),
+}
+
+/// A verb of banger's own that is run in a pane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Its arguments: `images`, `build`, …
+    pub arguments: Vec<OsString>,
+    /// What its tab says: `build dev`.
+    pub title: String,
+    /// The image that is there, or another, when it has ended well.
+    pub makes: Option<String>,
+    /// Whether a shell can be had in what it makes.
+    pub has_shell: bool,
+}
+
 /// An open console.
 pub struct Entry {
     /// Its id.
     pub id: PaneId,
-    /// Whose it is.
-    pub vm: VmId,
-    /// The machine's name when it was opened.
+    /// What it shows.
+    pub source: Source,
+    /// The machine's name when it was opened; what is run.
     pub name: String,
-    /// Which stream of the VM.
-    pub kind: ConsoleKind,
     /// The terminal; `None` until the loop has made it.
     pub pane: Option<Pane>,
     /// Whether the shell takes this place as soon as the machine is ready: the boot is watched
     /// meanwhile.
     pub then_shell: bool,
+    /// Whether the user was told that what it runs has ended.
+    pub told: bool,
 }
 
 impl Entry {
@@ -46,13 +68,31 @@ impl Entry {
             .is_none_or(|pane| matches!(pane.state(), PaneState::Opening | PaneState::Live))
     }
 
-    /// `web`, `web console`.
+    /// Whose it is, if it is a machine's.
+    #[must_use]
+    pub const fn vm(&self) -> Option<&VmId> {
+        match &self.source {
+            Source::Vm(vm, _) => Some(vm),
+            Source::Run(_) => None,
+        }
+    }
+
+    /// The verb it runs, if it does.
+    #[must_use]
+    pub const fn run(&self) -> Option<&Run> {
+        match &self.source {
+            Source::Run(run) => Some(run),
+            Source::Vm(..) => None,
+        }
+    }
+
+    /// `web`, `web console`, `build dev`.
     #[must_use]
     pub fn label(&self) -> String {
-        match self.kind {
-            ConsoleKind::Ssh => self.name.clone(),
-            ConsoleKind::Serial if self.then_shell => format!("{} boot", self.name),
-            ConsoleKind::Serial => format!("{} console", self.name),
+        match &self.source {
+            Source::Vm(_, ConsoleKind::Serial) if self.then_shell => format!("{} boot", self.name),
+            Source::Vm(_, ConsoleKind::Serial) => format!("{} console", self.name),
+            Source::Vm(_, ConsoleKind::Ssh) | Source::Run(_) => self.name.clone(),
         }
     }
 }
@@ -139,8 +179,9 @@ impl Panes {
             return Some("no pane is open; o on a machine opens a shell".to_owned());
         };
         match (action, entry.is_alive()) {
-            (Action::PaneFocus | Action::PaneSendEscape, false) => {
-                Some("the session has ended; r connects again, w closes the pane".to_owned())
+            (Action::PaneFocus | Action::PaneInside | Action::PaneSendEscape, false) => {
+                let again = if entry.run().is_some() { "runs it" } else { "connects" };
+                Some(format!("the session has ended; r {again} again, w closes the pane"))
             }
             (Action::PaneReopen, true) => Some("the session is open".to_owned()),
             _ => None,
@@ -150,28 +191,39 @@ impl Panes {
     /// Adds a pane of a machine, or finds the one there is; shows it. The effect, if any, opens
     /// it.
     pub fn open(&mut self, vm: &VmView, kind: ConsoleKind, then_shell: bool) -> Option<Effect> {
-        let same = |e: &Entry| e.vm == vm.id && e.kind == kind && e.is_alive();
+        let name = vm.spec.name.to_string();
+        self.open_source(Source::Vm(vm.id.clone(), kind), name, then_shell)
+    }
+
+    /// Adds a pane that runs a verb, or finds the one that does; shows it. The effect, if any,
+    /// opens it.
+    pub fn open_run(&mut self, run: Run) -> Option<Effect> {
+        let name = run.title.clone();
+        self.open_source(Source::Run(run), name, false)
+    }
+
+    fn open_source(&mut self, source: Source, name: String, then_shell: bool) -> Option<Effect> {
+        let same = |e: &Entry| e.source == source && e.is_alive();
         if let Some(at) = self.list.iter().position(same) {
             self.show(at);
             return None;
         }
-        let entry = self.entry(vm, kind, then_shell);
-        let effect = Effect::OpenPane { pane: entry.id, vm: vm.id.clone(), kind };
+        let entry = self.entry(source, name, then_shell);
+        let effect = Effect::OpenPane(entry.id);
         self.list.push(entry);
         self.show(self.list.len() - 1);
         Some(effect)
     }
 
-    fn entry(&mut self, vm: &VmView, kind: ConsoleKind, then_shell: bool) -> Entry {
+    fn entry(&mut self, source: Source, name: String, then_shell: bool) -> Entry {
         self.ids += 1;
-        Entry {
-            id: PaneId(self.ids),
-            vm: vm.id.clone(),
-            name: vm.spec.name.to_string(),
-            kind,
-            pane: None,
-            then_shell,
-        }
+        Entry { id: PaneId(self.ids), source, name, pane: None, then_shell, told: false }
+    }
+
+    /// Verbs that are being run, by their titles: they end with the UI.
+    pub fn running(&self) -> impl Iterator<Item = &str> {
+        let runs = self.list.iter().filter(|entry| entry.run().is_some() && entry.is_alive());
+        runs.map(|entry| entry.name.as_str())
     }
 
     /// Shows the pane at this place.
@@ -242,9 +294,9 @@ impl Panes {
 
     /// Has a console shown in the detail of a machine.
     pub fn peek(&mut self, vm: &VmView, size: Size) -> Effect {
-        let entry = self.entry(vm, ConsoleKind::Serial, false);
-        let effect =
-            Effect::OpenPane { pane: entry.id, vm: vm.id.clone(), kind: ConsoleKind::Serial };
+        let source = Source::Vm(vm.id.clone(), ConsoleKind::Serial);
+        let entry = self.entry(source, vm.spec.name.to_string(), false);
+        let effect = Effect::OpenPane(entry.id);
         self.peek = Some(entry);
         self.resize_peek(size);
         effect
@@ -258,13 +310,13 @@ impl Panes {
     /// Whether the console in the detail is this machine's, and still open.
     #[must_use]
     pub fn peeks_at(&self, vm: &VmId) -> bool {
-        self.peek.as_ref().is_some_and(|entry| entry.vm == *vm && entry.is_alive())
+        self.peek.as_ref().is_some_and(|entry| entry.vm() == Some(vm) && entry.is_alive())
     }
 
     /// The console in the detail, if it is this machine's.
     #[must_use]
     pub fn peek_of(&self, vm: &VmId) -> Option<&Entry> {
-        self.peek.as_ref().filter(|entry| entry.vm == *vm)
+        self.peek.as_ref().filter(|entry| entry.vm() == Some(vm))
     }
 
     /// The console in the detail has another size.
@@ -287,16 +339,19 @@ impl Panes {
         let size = if is_peek { self.peek_size } else { self.size };
         let (size, options) = (size.unwrap_or(Size { cols: 80, rows: 24 }), self.options);
         let Some(entry) = self.get_mut(id) else { return };
-        let (vm, kind) = (entry.vm.clone(), entry.kind);
-        let open = move |size| sessions.open(&vm, kind, size);
+        let source = entry.source.clone();
+        entry.told = false;
+        let marker = match &source {
+            Source::Vm(_, ConsoleKind::Ssh) => "-- shell --",
+            Source::Vm(_, ConsoleKind::Serial) => "-- console --",
+            Source::Run(_) => "-- again --",
+        };
+        let open = move |size| match &source {
+            Source::Vm(vm, kind) => sessions.open(vm, *kind, size),
+            Source::Run(run) => sessions.run(&run.arguments, size),
+        };
         match &mut entry.pane {
-            Some(pane) => {
-                let marker = match kind {
-                    ConsoleKind::Ssh => "-- shell --",
-                    ConsoleKind::Serial => "-- console --",
-                };
-                pane.restart(marker, open);
-            }
+            Some(pane) => pane.restart(marker, open),
             none => *none = Some(Pane::spawn(open, size, options, wake)),
         }
     }
@@ -307,7 +362,7 @@ impl Panes {
         let shown = match screen {
             Screen::Panes => self.current(),
             Screen::Machines => self.peek.as_ref(),
-            Screen::Jobs | Screen::Host => None,
+            Screen::Images | Screen::Jobs | Screen::Host => None,
         };
         shown.and_then(|entry| entry.pane.as_ref()).is_some_and(Pane::take_dirty)
     }

@@ -44,6 +44,8 @@ pub struct TuiOptions {
     pub clock: Clock,
     /// The user's private key, for the ssh command that can be copied.
     pub ssh_key: Option<PathBuf>,
+    /// The user's home directory, for paths that begin with `~/`.
+    pub home: Option<PathBuf>,
     /// The log, named when banger fails.
     pub log: Option<PathBuf>,
 }
@@ -98,6 +100,7 @@ fn state(options: &TuiOptions, size: (u16, u16)) -> State {
     let now = (options.clock)();
     let mut state = State::new(options.theme.clone(), options.keys.clone(), size, now);
     state.ssh_key.clone_from(&options.ssh_key);
+    state.home.clone_from(&options.home);
     state.configure(&options.config);
     for notice in &options.config.notices {
         state.toasts.push(NoticeLevel::Warning, notice.clone(), String::new(), now);

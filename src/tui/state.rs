@@ -3,12 +3,16 @@
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
-    action::Action, event::Ticket, forms::new_vm::Remembered, keymap::KeyMap, pane::Panes,
+    action::Action,
+    event::Ticket,
+    forms::new_vm::Remembered,
+    keymap::KeyMap,
+    pane::{PaneId, Panes},
     toasts::Toasts,
 };
 use crate::{
     config::{Config, theme::Theme},
-    domain::{BundleView, Fleet, JobId, JobView, Phase, UnixMs, VmId, VmView},
+    domain::{BundleView, Fleet, ImageView, JobId, JobView, Phase, UnixMs, VmId, VmView},
     term::Options,
 };
 
@@ -29,6 +33,8 @@ pub enum Screen {
     Machines,
     /// Serial consoles and shells.
     Panes,
+    /// What machines are made from.
+    Images,
     /// What takes longer than a blink.
     Jobs,
     /// The machine banger runs on.
@@ -37,7 +43,8 @@ pub enum Screen {
 
 impl Screen {
     /// All of them, in order.
-    pub const ALL: [Self; 4] = [Self::Machines, Self::Panes, Self::Jobs, Self::Host];
+    pub const ALL: [Self; 5] =
+        [Self::Machines, Self::Panes, Self::Images, Self::Jobs, Self::Host];
 
     /// As shown on its tab.
     #[must_use]
@@ -45,6 +52,7 @@ impl Screen {
         match self {
             Self::Machines => "Machines",
             Self::Panes => "Panes",
+            Self::Images => "Images",
             Self::Jobs => "Jobs",
             Self::Host => "Host",
         }
@@ -56,6 +64,7 @@ impl Screen {
         match self {
             Self::Machines => Action::GoMachines,
             Self::Panes => Action::GoPanes,
+            Self::Images => Action::GoImages,
             Self::Jobs => Action::GoJobs,
             Self::Host => Action::GoHost,
         }
@@ -82,6 +91,26 @@ pub enum Sort {
     Uptime,
 }
 
+/// An image that is being made in a pane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Build {
+    /// Its name.
+    pub name: String,
+    /// The content of the image that had this name before, if there was one.
+    pub before: Option<String>,
+    /// Where it is being made.
+    pub pane: PaneId,
+    /// Whether the wizard's draft becomes it.
+    pub draft: bool,
+}
+
+/// Whether a machine's disk was made from another build of this image, which is its own by name.
+#[must_use]
+pub fn is_older(vm: &VmView, image: &ImageView) -> bool {
+    let made_from = vm.made_from.as_ref().filter(|_| !image.sha256.is_empty());
+    made_from.is_some_and(|made_from| *made_from != image.sha256)
+}
+
 /// What the layers share. Only `update` changes it; drawing reads it.
 pub struct State {
     /// The time of the event that is being handled.
@@ -96,6 +125,14 @@ pub struct State {
     pub selected: Option<VmId>,
     /// The marked machines: the verbs act on them, if there are any.
     pub marks: BTreeSet<VmId>,
+    /// The name of the image under the cursor.
+    pub image: Option<String>,
+    /// Images that are being made in a pane.
+    pub builds: Vec<Build>,
+    /// A draft of the wizard's that is to be kept, and from when on.
+    pub draft: Option<(String, Duration)>,
+    /// The user's home directory, for paths that begin with `~/`.
+    pub home: Option<PathBuf>,
     /// The job under the cursor.
     pub job: Option<JobId>,
     /// Whether the Host screen waits for what a look at the host finds.
@@ -134,6 +171,10 @@ impl State {
             screen: Screen::default(),
             selected: None,
             marks: BTreeSet::new(),
+            image: None,
+            builds: Vec::new(),
+            draft: None,
+            home: None,
             job: None,
             looking: false,
             host_line: false,
@@ -196,6 +237,20 @@ impl State {
         } else {
             self.fleet.vms.iter().filter(|vm| self.marks.contains(&vm.id)).cloned().collect()
         }
+    }
+
+    /// The image under the cursor.
+    #[must_use]
+    pub fn selected_image(&self) -> Option<&ImageView> {
+        let name = self.image.as_ref()?;
+        self.fleet.images.iter().find(|image| image.name == *name)
+    }
+
+    /// Whether a machine's disk was made from an older build of its image than there is now.
+    #[must_use]
+    pub fn is_outdated(&self, vm: &VmView) -> bool {
+        let image = self.fleet.images.iter().find(|image| image.name == vm.spec.image);
+        image.is_some_and(|image| is_older(vm, image))
     }
 
     /// The job under the cursor.

@@ -5,7 +5,7 @@ use crate::{
     cli::testing::{fleet, vm},
     domain::{ExitReason, ExitRecord, UnixMs, VmId},
     session::{Session, Size},
-    supervisor::{Command, ConsoleKind},
+    supervisor::{Command, ConsoleKind, ImageDesk},
 };
 
 struct NoSessions;
@@ -13,6 +13,30 @@ struct NoSessions;
 impl OpenSession for NoSessions {
     fn open(&self, _: &VmId, _: ConsoleKind, _: Size) -> Result<Session, Problem> {
         Err(Problem::new("no sessions", "in tests", ""))
+    }
+
+    fn run(&self, _: &[std::ffi::OsString], _: Size) -> Result<Session, Problem> {
+        Err(Problem::new("no sessions", "in tests", ""))
+    }
+}
+
+struct NoDesk;
+
+impl ImageDesk for NoDesk {
+    fn draft(&self) -> Result<Option<String>, Problem> {
+        Ok(None)
+    }
+
+    fn keep_draft(&self, _: Option<&str>) -> Result<(), Problem> {
+        Ok(())
+    }
+
+    fn save_recipe(&self, _: &crate::domain::Recipe) -> Result<std::path::PathBuf, Problem> {
+        Err(Problem::new("no desk", "in tests", ""))
+    }
+
+    fn built(&self, _: &str) -> Result<(), Problem> {
+        Ok(())
     }
 }
 
@@ -72,7 +96,8 @@ where
         runtime.block_on(play(fake));
     });
     let sessions = Arc::new(NoSessions);
-    let handle = SupervisorHandle { commands, fleet: watcher, notices, sessions };
+    let images = Arc::new(NoDesk);
+    let handle = SupervisorHandle { commands, fleet: watcher, notices, sessions, images };
     Client::new(handle, move || thread.join().unwrap()).unwrap()
 }
 

@@ -34,6 +34,7 @@ use self::{
 };
 use super::{
     Command, Options, Origin, SupervisorHandle,
+    desk::Desk,
     core::{CommandId, Core, Effect, Input, Policy, Token},
     sessions::Sessions,
 };
@@ -102,9 +103,14 @@ pub fn start(options: Options) -> Result<(SupervisorHandle, SupervisorGuard), Pr
     let (fleet, picture) = watch::channel(Arc::new(Fleet::default()));
     let (notices, news) = mpsc::channel(NOTICES);
     let (end, ended) = oneshot::channel();
-    let sessions = Arc::new(Sessions::new(options.layout.clone(), picture.clone()));
+    let sessions = Arc::new(Sessions::new(
+        options.layout.clone(),
+        options.program.clone(),
+        picture.clone(),
+    ));
     let (inputs, inbox) = mpsc::unbounded_channel();
     let options = Arc::new(options);
+    let images = Arc::new(Desk::new(&options));
     let layout = options.layout.clone();
     let sweeper = thread::Builder::new().name("sweeper".into());
     let sweeper = sweeper
@@ -140,7 +146,7 @@ pub fn start(options: Options) -> Result<(SupervisorHandle, SupervisorGuard), Pr
         .name("supervisor".into())
         .spawn(run)
         .map_err(|e| Problem::new("cannot start the supervisor", e.to_string(), ""))?;
-    let handle = SupervisorHandle { commands, fleet: picture, notices: news, sessions };
+    let handle = SupervisorHandle { commands, fleet: picture, notices: news, sessions, images };
     Ok((handle, SupervisorGuard { end: Some(end), thread: Some(thread) }))
 }
 

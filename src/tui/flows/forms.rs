@@ -184,7 +184,7 @@ fn help_is_about_where_one_is() {
     assert!(screen.contains("Open a root shell") && screen.contains("web is stopped"), "{screen}");
     ui.send_keys("<esc><esc>");
     assert!(!ui.screen().contains("Help:"), "{}", ui.screen());
-    ui.send_keys("3?");
+    ui.send_keys("4?");
     let screen = ui.screen();
     assert!(screen.contains("Do a failed job again") && !screen.contains("root shell"), "{screen}");
 }
@@ -194,7 +194,7 @@ fn the_palette_runs_commands_and_goes_to_machines() {
     let web = vm(2, "web", Phase::Stopped);
     let id = web.id.clone();
     let mut ui = Ui::new(80, 24, fleet(vec![vm(1, "db", Phase::Running), web]));
-    ui.send_keys("3:web<enter>");
+    ui.send_keys("4:web<enter>");
     assert_eq!(ui.app.state.screen, Screen::Machines);
     assert_eq!(ui.app.state.selected, Some(id.clone()));
     ui.send_keys("<ctrl-p>vm-start<enter>");

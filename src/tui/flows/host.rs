@@ -265,7 +265,7 @@ fn wrong_keys_on_it_say_why() {
     for (keys, why) in [
         ("y", "there is no command in this line"),
         ("n", "n does nothing here"),
-        ("4", "4 does nothing here"),
+        ("6", "6 does nothing here"),
     ] {
         ui.send_keys(keys);
         assert!(ui.screen().contains(why), "{keys}: {}", ui.screen());

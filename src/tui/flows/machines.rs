@@ -211,7 +211,7 @@ fn a_key_right_after_esc_is_not_taken_for_alt() {
     assert!(ui.is_quiet() && ui.copied.len() == 1, "y copies the ssh command on Machines");
     ui.send_keys("<esc>,<alt-k>");
     assert_eq!(selected(&ui), "queue", "the prefix is gone, the key is not");
-    ui.send_keys("3<alt-k>");
+    ui.send_keys("4<alt-k>");
     assert_eq!(selected(&ui), "db");
     // With nothing to leave it is no Esc, and does nothing.
     ui.send_keys("<alt-q>");
@@ -230,7 +230,7 @@ fn the_mouse_selects_sorts_and_changes_screens() {
     ui.click("Memory");
     let row = |ui: &Ui, name: &str| ui.find(name).expect("seen").y;
     assert!(row(&ui, "web") < row(&ui, "build"));
-    ui.click("3 Jobs");
+    ui.click("4 Jobs");
     assert_eq!(ui.app.state.screen, crate::tui::state::Screen::Jobs);
     ui.click("? help");
     assert!(ui.screen().contains("Help"), "{}", ui.screen());

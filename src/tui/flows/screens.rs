@@ -131,7 +131,7 @@ fn every_size_is_drawn_without_harm() {
     for columns in [1, 2, 10, 59, 60, 80, 119, 120, 300] {
         for rows in [1, 2, 3, 14, 15, 24, 36, 60] {
             let mut ui = Ui::new(columns, rows, some());
-            for keys in ["G<enter>", "l", "?", "<esc>", ":", "<esc>", "n", "<esc>", "d", "2", "3"] {
+            for keys in ["G<enter>", "l", "?", "<esc>", ":", "<esc>", "n", "<esc>", "d", "2", "3", "<enter>", "4"] {
                 ui.send_keys(keys);
             }
             ui.send_keys("1<esc>x");
@@ -162,7 +162,7 @@ fn text_of_others_never_becomes_an_escape() {
         hint: text.into(),
     };
     ui.event(crate::tui::event::UiEvent::Notice(notice(1)));
-    for keys in ["<enter>", "3", "<enter>", "H", "<esc>", "1", "/x<enter>", "n"] {
+    for keys in ["<enter>", "3", "<enter>", "4", "<enter>", "H", "<esc>", "1", "/x<enter>", "n"] {
         ui.send_keys(keys);
         let bad = |c: char| c != '\n' && crate::tui::text::is_harmful(c);
         assert!(!ui.screen().contains(bad), "{keys}: {:?}", ui.screen());

@@ -13,6 +13,7 @@ use crate::{
         action::{Action, Context},
         event::{Answer, Handled, LayerEvent, Ticket},
         layers::{Cx, Draw, Hit, Layer},
+        screens::images::STALE,
         state::State,
         widgets::{popup, put, wrap},
     },
@@ -45,6 +46,8 @@ pub(super) const OVERLAY: Item = Item::Spec(domain::Field::Overlay);
 pub struct Remembered {
     /// The user's defaults.
     pub defaults: config::NewVm,
+    /// The image that was chosen before the form was opened.
+    pub image: Option<String>,
     /// What was typed when the form was left.
     draft: Option<Form<Item>>,
 }
@@ -67,6 +70,9 @@ impl NewVm {
         let form = state.new_vm.draft.take();
         let form = form.unwrap_or_else(|| blank(&state.new_vm.defaults, &state.fleet));
         let mut this = Self { form, sent: None, eager: false, denied: None };
+        if let Some(image) = state.new_vm.image.take() {
+            this.form.field_mut(IMAGE).set(&image);
+        }
         this.follow(state);
         this
     }
@@ -237,7 +243,7 @@ impl Layer for NewVm {
                 self.answered(answer, cx);
                 return Handled::Consumed;
             }
-            LayerEvent::Answer(..) | LayerEvent::Tick => return Handled::Ignored,
+            LayerEvent::Answer(..) | LayerEvent::Desk(..) | LayerEvent::Tick => return Handled::Ignored,
             _ => {}
         }
         match self.form.handle(event) {
@@ -358,7 +364,11 @@ fn blank(defaults: &config::NewVm, fleet: &Fleet) -> Form<Item> {
 }
 
 fn choice(image: &ImageView) -> Choice {
-    Choice { value: image.name.clone(), note: image.about.clone() }
+    let note = match image.stale.first() {
+        Some(reason) => format!("{STALE} stale ({reason}) · {}", image.about),
+        None => image.about.clone(),
+    };
+    Choice { value: image.name.clone(), note }
 }
 
 fn step_vcpus(text: &str, up: bool) -> Option<String> {

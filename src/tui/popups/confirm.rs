@@ -10,7 +10,8 @@ use crate::{
         effect::Effect,
         event::{Handled, LayerEvent},
         layers::{Cx, Draw, Hit, Layer},
-        pane::PaneId,
+        pane::{PaneId, Run},
+        screens::images::builds,
         state::State,
         widgets::{buttons, popup, put, wrap},
     },
@@ -21,6 +22,8 @@ use crate::{
 pub enum Then {
     /// These are asked of the supervisor, and the marks taken away.
     Commands(Vec<CommandBody>),
+    /// This verb on images is run in a pane.
+    Run(Run),
     /// The UI ends.
     Quit,
     /// This is pasted into a pane.
@@ -53,6 +56,7 @@ impl Confirm {
                 }
                 cx.state.marks.clear();
             }
+            Then::Run(run) => builds::run(run.clone(), false, cx),
             Then::Quit => cx.effect(Effect::Quit),
             Then::Paste(pane, text) => {
                 if let Err(why) = cx.state.panes.paste(*pane, text) {
@@ -88,7 +92,7 @@ impl Layer for Confirm {
                     self.yes(cx);
                 }
             }
-            LayerEvent::Fleet | LayerEvent::Answer(..) | LayerEvent::Tick => {
+            LayerEvent::Fleet | LayerEvent::Answer(..) | LayerEvent::Desk(..) | LayerEvent::Tick => {
                 return Handled::Ignored;
             }
             _ => {}

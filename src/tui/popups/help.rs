@@ -132,7 +132,7 @@ impl Layer for Help {
                 MouseEventKind::ScrollDown => self.scroll(Action::Down, cx.state),
                 _ => {}
             },
-            LayerEvent::Fleet | LayerEvent::Answer(..) | LayerEvent::Tick => {
+            LayerEvent::Fleet | LayerEvent::Answer(..) | LayerEvent::Desk(..) | LayerEvent::Tick => {
                 return Handled::Ignored;
             }
             _ => {}

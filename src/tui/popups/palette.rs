@@ -161,7 +161,7 @@ impl Palette {
         let of = action.info().contexts;
         let here = of.iter().any(|context| self.contexts.contains(context));
         match of {
-            _ if here => cx.run(action),
+            _ if here || of.contains(&Context::Machines) => cx.run(action),
             // Made from anywhere; the steps are to be seen.
             _ if action == Action::Bootstrap => {
                 cx.command(CommandBody::Bootstrap);
@@ -170,6 +170,8 @@ impl Palette {
             _ => {
                 if of.contains(&Context::Jobs) {
                     cx.go(Screen::Jobs);
+                } else if of.contains(&Context::Images) {
+                    cx.go(Screen::Images);
                 } else if of.contains(&Context::Host) {
                     cx.go(Screen::Host);
                 } else if of.contains(&Context::Panes) {
@@ -225,7 +227,7 @@ impl Layer for Palette {
                 self.find(cx.state);
                 return Handled::Ignored;
             }
-            LayerEvent::Answer(..) | LayerEvent::Tick => return Handled::Ignored,
+            LayerEvent::Answer(..) | LayerEvent::Desk(..) | LayerEvent::Tick => return Handled::Ignored,
             LayerEvent::Action(_) => {}
         }
         Handled::Consumed

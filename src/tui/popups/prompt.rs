@@ -7,11 +7,12 @@ use ratatui::{
 
 use crate::{
     config::theme::Slot,
-    domain::{Admission, CommandBody, VmId, VmName, VmView},
+    domain::{Admission, CommandBody, ImageName, VmId, VmName, VmView},
     tui::{
         action::{Action, Context},
         event::{Answer, Handled, LayerEvent, Ticket},
         layers::{Cx, Draw, Layer},
+        screens::images::{builds, verb},
         state::State,
         text::width,
         widgets::{popup, put, wrap},
@@ -24,6 +25,10 @@ const MAX: usize = 400;
 enum Kind {
     /// A new name for this machine.
     Rename(VmId),
+    /// What is imported, and under which name.
+    Import,
+    /// Where this image is written to.
+    Export(String),
     /// The text has to be typed before these are done.
     Delete { expect: String, commands: Vec<CommandBody> },
 }
@@ -54,6 +59,39 @@ impl Prompt {
             label: "New name".to_owned(),
             kind: Kind::Rename(vm.id.clone()),
             text: name,
+            problem: None,
+            sent: None,
+        }
+    }
+
+    /// Asks what to import.
+    #[must_use]
+    pub fn import() -> Self {
+        let lines = [
+            "A disk (raw, qcow2), an archive of a root file system, a cloud image, or a container \
+             image (OCI directory or archive, docker save).",
+            "A word behind the path is the image's name; else it follows the file's.",
+        ];
+        Self::path("Import an image", &lines, Kind::Import)
+    }
+
+    /// Asks where to write an image to.
+    #[must_use]
+    pub fn export(name: &str) -> Self {
+        let lines = ["All that makes the image goes into one file; i imports it elsewhere."];
+        let mut prompt = Self::path("", &lines, Kind::Export(name.to_owned()));
+        prompt.title = format!("Export {name}");
+        prompt.text = format!("~/{name}.tar.zst");
+        prompt
+    }
+
+    fn path(title: &str, lines: &[&str], kind: Kind) -> Self {
+        Self {
+            title: title.to_owned(),
+            lines: lines.iter().map(|line| (*line).to_owned()).collect(),
+            label: "Path, from / or ~/".to_owned(),
+            kind,
+            text: String::new(),
             problem: None,
             sent: None,
         }
@@ -96,6 +134,7 @@ impl Prompt {
                     }
                 }
             },
+            Kind::Import | Kind::Export(_) => self.accept_path(cx),
             Kind::Delete { expect, .. } if self.text.trim() != expect => {
                 self.problem = Some(format!("type “{expect}” to go on, Esc to leave it"));
             }
@@ -107,6 +146,39 @@ impl Prompt {
                 cx.close();
             }
         }
+    }
+
+    fn accept_path(&mut self, cx: &mut Cx<'_>) {
+        let text = self.text.trim();
+        // A name has no blanks and no slashes; everything before it is the path.
+        let (path, name) = match (&self.kind, text.rsplit_once(' ')) {
+            (Kind::Import, Some((path, name))) if name.parse::<ImageName>().is_ok() => {
+                (path.trim_end(), Some(name))
+            }
+            _ => (text, None),
+        };
+        let path = match (path.strip_prefix("~/"), &cx.state.home) {
+            (Some(rest), Some(home)) => home.join(rest).to_string_lossy().into_owned(),
+            _ => path.to_owned(),
+        };
+        if !path.starts_with('/') {
+            self.problem = Some("begin the path with / or ~/".to_owned());
+            return;
+        }
+        let run = match &self.kind {
+            Kind::Export(image) => {
+                verb(format!("export {image}"), &["export", image, &path], None)
+            }
+            _ => match name {
+                Some(name) => {
+                    let arguments = ["import", &path, "--name", name];
+                    verb(format!("import {name}"), &arguments, Some(name))
+                }
+                None => verb("import".to_owned(), &["import", &path], None),
+            },
+        };
+        builds::run(run, false, cx);
+        cx.close();
     }
 
     fn type_in(&mut self, text: &str) {
@@ -170,7 +242,7 @@ impl Layer for Prompt {
                     cx.close();
                 }
             }
-            LayerEvent::Fleet | LayerEvent::Answer(..) | LayerEvent::Tick => {
+            LayerEvent::Fleet | LayerEvent::Answer(..) | LayerEvent::Desk(..) | LayerEvent::Tick => {
                 return Handled::Ignored;
             }
             _ => {}

@@ -2,6 +2,7 @@
 
 pub mod first_start;
 pub mod host;
+pub mod images;
 pub mod jobs;
 pub mod machines;
 pub mod panes;

@@ -323,11 +323,12 @@ impl Layer for Host {
                 }
                 _ => Handled::Ignored,
             },
+            LayerEvent::Desk(..) => Handled::Ignored,
             LayerEvent::Fleet | LayerEvent::Tick | LayerEvent::Key(_) | LayerEvent::Paste(_) => {
                 Handled::Ignored
             }
         };
-        if matches!(event, LayerEvent::Fleet | LayerEvent::Tick | LayerEvent::Answer(..)) {
+        if matches!(event, LayerEvent::Fleet | LayerEvent::Tick | LayerEvent::Answer(..) | LayerEvent::Desk(..)) {
             self.follow(cx);
         }
         cx.state.looking = matches!(self.look, Look::Asked(_) | Look::UnderWay(_));

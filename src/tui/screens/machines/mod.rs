@@ -274,7 +274,8 @@ impl Layer for Machines {
             LayerEvent::Tick
             | LayerEvent::Key(_)
             | LayerEvent::Paste(_)
-            | LayerEvent::Answer(..) => Handled::Ignored,
+            | LayerEvent::Answer(..)
+            | LayerEvent::Desk(..) => Handled::Ignored,
         };
         self.go_to(self.row, cx.state);
         self.follow_console(cx);

@@ -21,8 +21,9 @@ use crate::{
         effect::Effect,
         event::{Handled, LayerEvent},
         layers::{Cx, Draw, Hit, Layer},
-        pane::{PaneId, draw_terminal},
+        pane::{Entry, PaneId, Run, Source, draw_terminal},
         popups::confirm::{Confirm, Then},
+        screens::images::verb,
         state::{Screen, State},
         text::width,
         widgets::{panel, put, put_right, wrap},
@@ -79,6 +80,17 @@ pub fn open(vm: &VmView, kind: ConsoleKind, cx: &mut Cx<'_>) {
     cx.go(Screen::Panes);
 }
 
+/// Runs a verb of banger's own in a pane, and goes there.
+pub fn run(run: Run, cx: &mut Cx<'_>) {
+    let size = terminal_size(cx.state.size, cx.state.panes.zoom);
+    cx.state.panes.shown(Screen::Panes, size);
+    if let Some(effect) = cx.state.panes.open_run(run) {
+        cx.effect(effect);
+    }
+    cx.state.panes.typing = true;
+    cx.go(Screen::Panes);
+}
+
 /// Opens what the user waits for, now that the picture has changed. `busy` is whether a popup is
 /// open: then nobody is taken elsewhere.
 pub fn follow_fleet(busy: bool, cx: &mut Cx<'_>) {
@@ -108,14 +120,14 @@ pub fn follow_fleet(busy: bool, cx: &mut Cx<'_>) {
     let shown = cx.state.panes.current().map(|entry| entry.id);
     let mut ready = None;
     for entry in cx.state.panes.list_mut().iter_mut().filter(|entry| entry.then_shell) {
-        let Some(vm) = fleet.vms.iter().find(|vm| vm.id == entry.vm) else { continue };
+        let Some(vm) = fleet.vms.iter().find(|vm| Some(&vm.id) == entry.vm()) else { continue };
         match vm.phase {
             Phase::Running => {
                 entry.then_shell = false;
-                entry.kind = ConsoleKind::Ssh;
-                let (pane, vm) = (entry.id, entry.vm.clone());
+                let pane = entry.id;
+                entry.source = Source::Vm(vm.id.clone(), ConsoleKind::Ssh);
                 ready = ready.or((shown == Some(pane)).then_some(pane));
-                cx.effects.push(Effect::OpenPane { pane, vm, kind: ConsoleKind::Ssh });
+                cx.effects.push(Effect::OpenPane(pane));
             }
             // It will not get there; what it said stays to be read.
             Phase::Stopped | Phase::Crashed | Phase::Stopping | Phase::Deleting => {
@@ -154,7 +166,7 @@ pub fn follow_panes(cx: &mut Cx<'_>) -> bool {
             "guest_clipboard = \"allow\" in config.toml lets it",
         );
     }
-    if !cx.state.panes.current().is_some_and(super::super::pane::Entry::is_alive) {
+    if !cx.state.panes.current().is_some_and(Entry::is_alive) {
         cx.state.panes.typing = false;
     }
     let dirty = cx.state.panes.take_dirty(cx.state.screen);
@@ -166,6 +178,14 @@ impl PanesScreen {
         let panes = &mut cx.state.panes;
         match action {
             Action::PaneFocus => panes.typing = true,
+            Action::PaneInside => {
+                let builds = panes.current().filter(|entry| entry.is_alive());
+                if builds.and_then(Entry::run).is_some_and(|run| run.has_shell) {
+                    run(verb("shell".to_owned(), &["shell"], None), cx);
+                } else {
+                    panes.typing = true;
+                }
+            }
             Action::PaneLeave => panes.typing = false,
             Action::PaneSendEscape => {
                 panes.typing = true;
@@ -176,9 +196,9 @@ impl PanesScreen {
             Action::PaneClose => panes.close_current(),
             Action::PaneReopen => {
                 if let Some(entry) = panes.current() {
-                    let (pane, vm, kind) = (entry.id, entry.vm.clone(), entry.kind);
+                    let pane = entry.id;
                     panes.typing = true;
-                    cx.effect(Effect::OpenPane { pane, vm, kind });
+                    cx.effect(Effect::OpenPane(pane));
                 }
             }
             Action::PaneScrollUp => scroll(1, cx),
@@ -298,7 +318,7 @@ impl Layer for PanesScreen {
     }
 
     fn takes_all_keys(&self, state: &State) -> bool {
-        state.panes.typing && state.panes.current().is_some_and(super::super::pane::Entry::is_alive)
+        state.panes.typing && state.panes.current().is_some_and(Entry::is_alive)
     }
 
     fn handle_event(&mut self, event: &LayerEvent<'_>, cx: &mut Cx<'_>) -> Handled {
@@ -357,7 +377,8 @@ impl Layer for PanesScreen {
             put_right(cx.buf, row, &text, cx.theme.style(Slot::KeyHint));
         }
         cx.hit(place, Hit::Terminal(entry.id, place.as_position()));
-        let boots = state.vm(&entry.vm).filter(|vm| entry.then_shell && vm.phase.is_up());
+        let boots = entry.vm().and_then(|vm| state.vm(vm));
+        let boots = boots.filter(|vm| entry.then_shell && vm.phase.is_up());
         if let Some(vm) = boots
             && pane.with_engine(|engine| engine.screen_text().trim().is_empty())
         {
@@ -371,7 +392,7 @@ impl PanesScreen {
     /// What the lower border says.
     fn note(&self, typing: bool, escape: &str, state: &State) -> (String, Slot) {
         let entry = state.panes.current();
-        let vm = entry.and_then(|entry| state.vm(&entry.vm));
+        let vm = entry.and_then(Entry::vm).and_then(|vm| state.vm(vm));
         match entry {
             // It would seem to hang.
             Some(entry) if entry.is_alive() && vm.is_some_and(|vm| vm.phase == Phase::Paused) => {
@@ -379,6 +400,12 @@ impl PanesScreen {
                 (format!("‖ paused: {leaves}p in Machines lets it go on"), Slot::StatePaused)
             }
             _ if typing => (format!("{escape} leaves · twice sends it"), Slot::KeyHint),
+            Some(entry) if !entry.is_alive() && entry.run().is_some() => {
+                ("r runs it again · w closes".to_owned(), Slot::KeyHint)
+            }
+            Some(entry) if entry.run().is_some_and(|run| run.has_shell) && !typing => {
+                ("Enter gives it the keyboard · i opens a shell in it".to_owned(), Slot::KeyHint)
+            }
             Some(entry) if !entry.is_alive() => {
                 ("r connects again · w closes".to_owned(), Slot::KeyHint)
             }

@@ -1,0 +1,181 @@
+//! What a UI does with images beside commands: the wizard's draft, and recipes for builds.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use super::Options;
+use crate::domain::{ImageName, Layout, Problem, Recipe};
+
+/// Keeps what the wizard writes. Blocking: call it from a thread that may wait for a disk.
+pub trait ImageDesk: Send + Sync {
+    /// The draft that was left, as it was kept; nothing if there is none.
+    ///
+    /// # Errors
+    /// If it is there and cannot be read.
+    fn draft(&self) -> Result<Option<String>, Problem>;
+
+    /// Keeps a draft in place of the one before, whole whatever happens; `None`: there is none
+    /// any more.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    fn keep_draft(&self, text: Option<&str>) -> Result<(), Problem>;
+
+    /// Writes a recipe to a file of its own, for `banger images build`.
+    ///
+    /// # Errors
+    /// If its name is none, or it cannot be written.
+    fn save_recipe(&self, recipe: &Recipe) -> Result<PathBuf, Problem>;
+
+    /// Throws away the draft and the recipe's file: the image is built and keeps its own.
+    ///
+    /// # Errors
+    /// If they cannot be removed.
+    fn built(&self, image: &str) -> Result<(), Problem>;
+}
+
+/// The desk in the state directory.
+pub struct Desk {
+    layout: Layout,
+}
+
+impl Desk {
+    /// That of a supervisor with these options.
+    #[must_use]
+    pub fn new(options: &Options) -> Self {
+        Self { layout: options.layout.clone() }
+    }
+}
+
+impl ImageDesk for Desk {
+    fn draft(&self) -> Result<Option<String>, Problem> {
+        let path = self.layout.draft();
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(text)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Problem::new(
+                "the draft of an image cannot be read",
+                format!("{}: {e}", path.display()),
+                "a new one takes its place as soon as you change something",
+            )),
+        }
+    }
+
+    fn keep_draft(&self, text: Option<&str>) -> Result<(), Problem> {
+        let path = self.layout.draft();
+        let kept = match text {
+            Some(text) => write(&path, text),
+            None => match fs::remove_file(&path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+                _ => Ok(()),
+            },
+        };
+        kept.map_err(|e| {
+            let why = format!("{}: {e}", path.display());
+            Problem::new("the draft of the image is not kept", why, "make room, or check its owner")
+        })
+    }
+
+    fn save_recipe(&self, recipe: &Recipe) -> Result<PathBuf, Problem> {
+        let fail = |why: String, hint: &str| {
+            Problem::new(format!("cannot build {}", recipe.name), why, hint)
+        };
+        let name: ImageName =
+            recipe.name.parse().map_err(|e| fail(format!("{e}"), "give it another name"))?;
+        let text = toml::to_string(recipe)
+            .map_err(|e| fail(format!("its recipe cannot be written down: {e}"), ""))?;
+        let dir = self.layout.recipes();
+        let path = dir.join(format!("{name}.toml"));
+        fs::create_dir_all(&dir)
+            .and_then(|()| write(&path, &text))
+            .map_err(|e| fail(format!("{}: {e}", path.display()), "make room, then try again"))?;
+        Ok(path)
+    }
+
+    fn built(&self, image: &str) -> Result<(), Problem> {
+        self.keep_draft(None)?;
+        let path = self.layout.recipes().join(format!("{image}.toml"));
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Problem::new(
+                format!("the recipe of {image} that was built is still there"),
+                format!("{}: {e}", path.display()),
+                "it does no harm; remove it",
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Puts a file in its place whole: there is the old one or the new one at any moment. Nobody else
+/// may read it, as scripts may hold secrets.
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    file.write_all(text.as_bytes())?;
+    drop(file);
+    fs::rename(&new, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn desk(dir: &Path) -> Desk {
+        Desk { layout: Layout { state: dir.to_owned(), run: dir.to_owned() } }
+    }
+
+    #[test]
+    fn a_draft_is_kept_replaced_and_thrown_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let desk = desk(dir.path());
+        assert_eq!(desk.draft(), Ok(None));
+        assert_eq!(desk.keep_draft(None), Ok(()), "nothing is there to throw away");
+        desk.keep_draft(Some("one, which is longer")).unwrap();
+        desk.keep_draft(Some("two")).unwrap();
+        assert_eq!(desk.draft(), Ok(Some("two".to_owned())));
+        let mode = fs::metadata(desk.layout.draft()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        desk.keep_draft(None).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left");
+    }
+
+    #[test]
+    fn a_state_directory_that_is_gone_is_a_problem_and_no_panic() {
+        let dir = tempfile::tempdir().unwrap();
+        let desk = desk(&dir.path().join("none"));
+        assert_eq!(desk.draft(), Ok(None));
+        assert!(desk.keep_draft(Some("x")).unwrap_err().why.contains("none"));
+    }
+
+    #[test]
+    fn a_recipe_lies_under_its_own_name_and_reads_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let desk = desk(dir.path());
+        let recipe = Recipe {
+            name: "dev".into(),
+            base: "debian".into(),
+            packages: "git\n# more\nvim\n".into(),
+            script: "echo \"'\\n\"\n".into(),
+            ..Recipe::default()
+        };
+        let path = desk.save_recipe(&recipe).unwrap();
+        let read: Recipe = toml::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+        assert_eq!(read, recipe);
+        desk.keep_draft(Some("x")).unwrap();
+        desk.built("dev").unwrap();
+        assert_eq!(fs::read_dir(desk.layout.recipes()).unwrap().count(), 0);
+        assert_eq!(desk.draft(), Ok(None));
+        desk.built("dev").unwrap();
+        for bad in ["", "../dev", "a/b"] {
+            let bad = Recipe { name: bad.into(), ..recipe.clone() };
+            assert!(desk.save_recipe(&bad).is_err());
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Images that are made in panes: what comes of them is told, and the new one is shown.
+
+use crate::{
+    domain::NoticeLevel,
+    term::PaneState,
+    tui::{
+        effect::{Effect, Errand},
+        layers::Cx,
+        pane::Run,
+        screens::panes,
+        state::{Build, Screen},
+    },
+};
+
+/// Runs a verb on images in a pane and goes there; what it makes is waited for. `draft` is whether
+/// the wizard's draft has become that image then.
+pub fn run(run: Run, draft: bool, cx: &mut Cx<'_>) {
+    let makes = run.makes.clone();
+    panes::run(run, cx);
+    let (Some(name), Some(entry)) = (makes, cx.state.panes.current()) else { return };
+    let pane = entry.id;
+    let there = cx.state.fleet.images.iter().find(|image| image.name == name);
+    let before = there.map(|image| image.sha256.clone());
+    cx.state.builds.retain(|build| build.pane != pane);
+    cx.state.builds.push(Build { name, before, pane, draft });
+}
+
+/// Looks after them, now that the picture or a pane has changed. `busy` is whether a popup is
+/// open: then nobody is taken elsewhere.
+pub fn follow(busy: bool, cx: &mut Cx<'_>) {
+    let builds = std::mem::take(&mut cx.state.builds);
+    for build in builds {
+        let fleet = &cx.state.fleet;
+        let image = fleet.images.iter().find(|image| image.name == build.name);
+        let made = image.is_some_and(|image| Some(&image.sha256) != build.before.as_ref());
+        let alive = cx.state.panes.get(build.pane).map(crate::tui::pane::Entry::is_alive);
+        match (made, alive) {
+            // Closed before it was done.
+            (false, None) => continue,
+            // It is published a moment before its pane ends, or after, as the picture comes.
+            (false, Some(_)) | (true, Some(true)) => {
+                cx.state.builds.push(build);
+                continue;
+            }
+            (true, _) => {}
+        }
+        if build.draft {
+            let ticket = cx.state.next_ticket();
+            cx.state.draft = None;
+            cx.effect(Effect::Desk(ticket, Errand::Built(build.name.clone())));
+        }
+        let here = cx.state.panes.current().is_some_and(|entry| entry.id == build.pane);
+        cx.state.image = Some(build.name.clone());
+        let text = format!("the image {} is ready", build.name);
+        if cx.state.screen == Screen::Images || (cx.state.screen == Screen::Panes && here && !busy)
+        {
+            cx.toast(NoticeLevel::Info, text, "n makes a machine of it");
+            cx.go(Screen::Images);
+        } else {
+            cx.toast(NoticeLevel::Info, text, "3 shows it; n there makes a machine of it");
+        }
+    }
+    tell_ends(cx);
+}
+
+/// Tells of what has ended while nobody looked.
+fn tell_ends(cx: &mut Cx<'_>) {
+    let shown = cx.state.panes.current().map(|entry| entry.id);
+    let looking = cx.state.screen == Screen::Panes;
+    let mut ends = Vec::new();
+    for entry in cx.state.panes.list_mut() {
+        if entry.run().is_none() || entry.told {
+            continue;
+        }
+        let why = match entry.pane.as_ref().map(crate::term::Pane::state) {
+            Some(PaneState::Ended(why)) => why,
+            Some(PaneState::Failed(problem)) => format!("{}: {}", problem.what, problem.why),
+            _ => continue,
+        };
+        entry.told = true;
+        if !(looking && shown == Some(entry.id)) {
+            ends.push(format!("“{}”: {why}", entry.name));
+        }
+    }
+    for end in ends {
+        cx.toast(NoticeLevel::Info, end, "2 shows what it said");
+    }
+}
