@@ -47,8 +47,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
 ];
 
 /// Of the supervisor the TUI sees the handle and nothing else.
-const HANDLE: &[&str] =
-    &["handle", "Command", "ConsoleKind", "ImageDesk", "OpenSession", "SupervisorHandle"];
+const HANDLE: &[&str] = &[
+    "handle",
+    "Command",
+    "ConsoleKind",
+    "ImageDesk",
+    "OpenSession",
+    "SupervisorHandle",
+    "read_packages",
+];
 
 /// Where `unsafe` may be.
 const UNSAFE: &[&str] = &["src/host/"];

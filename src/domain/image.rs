@@ -288,6 +288,32 @@ pub struct Recipe {
     pub users: Vec<UserInto>,
 }
 
+/// A package that a build would bring.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackageChange {
+    /// Its name.
+    pub name: String,
+    /// The version that comes; empty: the newest there is.
+    #[serde(default)]
+    pub version: String,
+}
+
+/// What a build says that it would do: `banger images build --dry-run --json`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BuildPreview {
+    /// Packages that come.
+    pub install: Vec<PackageChange>,
+    /// Packages that go.
+    pub remove: Vec<String>,
+    /// Whether those are meant that come because others need them.
+    pub dependencies: bool,
+    /// Bytes it would fetch.
+    pub download_bytes: Option<u64>,
+    /// Bytes that the packages take more than now, or less.
+    pub installed_bytes: Option<i64>,
+}
+
 /// What is known of an image beside its [`ImageView`], for making others from it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImageFacts {

@@ -5,10 +5,14 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
 };
 
-use super::Options;
-use crate::domain::{ImageName, Layout, Problem, Recipe};
+use super::{Options, driver::look::bundle};
+use crate::{
+    domain::{BuildPreview, ImageFacts, ImageName, Layout, Problem, Recipe},
+    image::{Catalog, PackageManifest},
+};
 
 /// Keeps what the wizard writes. Blocking: call it from a thread that may wait for a disk.
 pub trait ImageDesk: Send + Sync {
@@ -25,6 +29,18 @@ pub trait ImageDesk: Send + Sync {
     /// If it cannot be written.
     fn keep_draft(&self, text: Option<&str>) -> Result<(), Problem>;
 
+    /// Looks closely at an image.
+    ///
+    /// # Errors
+    /// If there is no such image.
+    fn facts(&self, image: &str) -> Result<ImageFacts, Problem>;
+
+    /// Works out what building this recipe would do. Takes some seconds.
+    ///
+    /// # Errors
+    /// Why that cannot be said.
+    fn preview(&self, recipe: &Recipe) -> Result<BuildPreview, Problem>;
+
     /// Writes a recipe to a file of its own, for `banger images build`.
     ///
     /// # Errors
@@ -38,8 +54,18 @@ pub trait ImageDesk: Send + Sync {
     fn built(&self, image: &str) -> Result<(), Problem>;
 }
 
+/// The lines of a package manifest: sorted, each once, without comments.
+///
+/// # Errors
+/// What is wrong with which lines (from 1 on), all at once.
+pub fn read_packages(text: &str) -> Result<Vec<String>, Vec<(usize, String)>> {
+    let manifest = PackageManifest::parse(text)?;
+    Ok(manifest.names().map(ToOwned::to_owned).collect())
+}
+
 /// The desk in the state directory.
 pub struct Desk {
+    options: Options,
     layout: Layout,
 }
 
@@ -47,7 +73,7 @@ impl Desk {
     /// That of a supervisor with these options.
     #[must_use]
     pub fn new(options: &Options) -> Self {
-        Self { layout: options.layout.clone() }
+        Self { options: options.clone(), layout: options.layout.clone() }
     }
 }
 
@@ -96,6 +122,47 @@ impl ImageDesk for Desk {
         Ok(path)
     }
 
+    fn facts(&self, image: &str) -> Result<ImageFacts, Problem> {
+        let bundle = bundle(&self.options).ok();
+        let catalog = Catalog::new(&self.layout, bundle.as_ref(), &self.options.packages);
+        let none = || Problem::new("cannot look at the image", format!("{image} is gone"), "");
+        catalog.path(image).ok_or_else(none)?;
+        let installed = catalog.metadata(image).map(|known| known.packages).unwrap_or_default();
+        let name = |line: String| {
+            let name = line.split([' ', ':']).next().unwrap_or_default();
+            name.to_owned()
+        };
+        let mut packages: Vec<String> = installed.into_iter().map(name).collect();
+        if packages.is_empty() {
+            // What it was asked to have is at least there.
+            let built = catalog.built_packages(image);
+            let lines = built.iter().flat_map(PackageManifest::names);
+            packages = lines.map(|line| name(line.to_owned())).collect();
+        }
+        packages.sort_unstable();
+        packages.dedup();
+        Ok(ImageFacts { packages, recipe: catalog.recipe(image) })
+    }
+
+    fn preview(&self, recipe: &Recipe) -> Result<BuildPreview, Problem> {
+        let path = self.save_recipe(recipe)?;
+        let fail = |why: String| {
+            let hint = "it can be built all the same";
+            Problem::new("what it would fetch is not known", why, hint)
+        };
+        let said = Command::new(&self.options.program)
+            .args(["images", "build", "--dry-run", "--json"])
+            .arg(&path)
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|e| fail(e.to_string()))?;
+        if !said.status.success() {
+            let why = String::from_utf8_lossy(&said.stderr);
+            return Err(fail(why.trim().to_owned()));
+        }
+        serde_json::from_slice(&said.stdout).map_err(|e| fail(e.to_string()))
+    }
+
     fn built(&self, image: &str) -> Result<(), Problem> {
         self.keep_draft(None)?;
         let path = self.layout.recipes().join(format!("{image}.toml"));
@@ -126,9 +193,24 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+    use crate::{bundle::Configured, domain::NamesSettings, supervisor::Origin};
 
     fn desk(dir: &Path) -> Desk {
-        Desk { layout: Layout { state: dir.to_owned(), run: dir.to_owned() } }
+        let layout = Layout { state: dir.to_owned(), run: dir.to_owned() };
+        let options = Options {
+            layout: layout.clone(),
+            program: "/no/such/program".into(),
+            runtime_dir: Configured { runtime_dir: Some(dir.to_owned()), ..Configured::default() },
+            vmm: None,
+            overlay: None,
+            network: None,
+            jailer: None,
+            names: NamesSettings::default(),
+            stop_timeout_ms: 0,
+            packages: dir.join("packages"),
+            origin: Origin::Tui,
+        };
+        Desk { options, layout }
     }
 
     #[test]
@@ -144,6 +226,16 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         desk.keep_draft(None).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left");
+    }
+
+    #[test]
+    fn what_is_not_there_is_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let desk = desk(dir.path());
+        assert!(desk.facts("none").unwrap_err().why.contains("none is gone"));
+        let recipe = Recipe { name: "dev".into(), base: "none".into(), ..Recipe::default() };
+        assert!(desk.preview(&recipe).is_err());
+        assert_eq!(read_packages("vim\n# x\ngit\nvim\n"), Ok(vec!["git".into(), "vim".into()]));
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub mod renumber;
 mod sessions;
 mod ssh_key;
 
-pub use desk::ImageDesk;
+pub use desk::{ImageDesk, read_packages};
 pub use driver::{SupervisorGuard, start};
 pub use handle::{Command, ConsoleKind, OpenSession, SupervisorHandle};
 pub use options::{Options, Origin};

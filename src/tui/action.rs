@@ -252,6 +252,9 @@ actions! {
 
     Bootstrap "bootstrap" "set up" "Make or complete the runtime directory" [FirstStart] ["enter" "b"] None true;
 
+    StepNext "step-next" "next step" "Next step of the wizard" [Editor Wizard] ["ctrl-n" "alt-right"] None false;
+    StepPrev "step-prev" "previous step" "Previous step of the wizard" [Editor Wizard] ["ctrl-p" "alt-left"] None false;
+
     Up "up" "up" "Up" [List Palette Help History View] ["k" "up"] None false;
     Down "down" "down" "Down" [List Palette Help History View] ["j" "down"] None false;
     Top "top" "top" "To the top" [List Help History View] ["g g" "home"] None false;
@@ -279,8 +282,6 @@ actions! {
 
     FieldNext "field-next" "next field" "Next field" [Form Wizard] ["tab" "down"] None false;
     FieldPrev "field-prev" "previous field" "Previous field" [Form Wizard] ["shift-tab" "up"] None false;
-    StepNext "step-next" "next step" "Next step of the wizard" [Editor Wizard] ["ctrl-n" "alt-right"] None false;
-    StepPrev "step-prev" "previous step" "Previous step of the wizard" [Editor Wizard] ["ctrl-p" "alt-left"] None false;
     PartNext "part-next" "next part" "Next part of the step" [Editor] ["tab"] None false;
     PartPrev "part-prev" "previous part" "Previous part of the step" [Editor] ["shift-tab"] None false;
     Submit "submit" "do it" "Do what the form says; next step" [Form Wizard] ["enter" "ctrl-s"] None false;

@@ -538,7 +538,9 @@ impl App {
         // Every screen keeps up, also those that are not shown.
         let (machines, panes) = (&mut self.machines, &mut self.panes);
         let images = &mut self.images;
-        for layer in [machines, panes, images, &mut self.jobs, &mut self.host, &mut self.first_start] {
+        for layer in
+            [machines, panes, images, &mut self.jobs, &mut self.host, &mut self.first_start]
+        {
             let mut cx = Cx::new(&mut self.state, &mut self.effects);
             layer.handle_event(&LayerEvent::Fleet, &mut cx);
         }

@@ -30,16 +30,24 @@ impl Clerk {
     ///
     /// # Errors
     /// If there is no thread to be had.
-    pub fn start(
-        desk: Arc<dyn ImageDesk>,
-        answers: UnboundedSender<UiEvent>,
-    ) -> io::Result<Self> {
+    pub fn start(desk: Arc<dyn ImageDesk>, answers: UnboundedSender<UiEvent>) -> io::Result<Self> {
         let (errands, inbox) = mpsc::channel::<(Ticket, Errand)>();
         let (end, ended) = mpsc::channel();
         let work = move || {
             // Dropped at the end, however that comes.
             let _end: mpsc::Sender<()> = end;
             for (ticket, errand) in inbox {
+                // Takes seconds, which nothing else waits for.
+                if let Errand::Preview(_) = errand {
+                    let (desk, answers) = (Arc::clone(&desk), answers.clone());
+                    let work = move || {
+                        let _ = answers.send(UiEvent::Desk(ticket, run(&*desk, errand)));
+                    };
+                    if let Err(error) = thread::Builder::new().name("preview".into()).spawn(work) {
+                        tracing::warn!(%error, "no preview");
+                    }
+                    continue;
+                }
                 // If nobody listens any more it is done all the same.
                 let _ = answers.send(UiEvent::Desk(ticket, run(&*desk, errand)));
             }
@@ -69,6 +77,8 @@ fn run(desk: &dyn ImageDesk, errand: Errand) -> DeskAnswer {
         Errand::LoadDraft => DeskAnswer::Draft(desk.draft()),
         Errand::KeepDraft(text) => DeskAnswer::Kept(desk.keep_draft(text.as_deref())),
         Errand::Built(name) => DeskAnswer::Kept(desk.built(&name)),
+        Errand::Facts(name) => DeskAnswer::Facts(desk.facts(&name)),
+        Errand::Preview(recipe) => DeskAnswer::Preview(desk.preview(&recipe)),
         Errand::SaveRecipe(recipe) => DeskAnswer::Recipe(desk.save_recipe(&recipe)),
     }
 }

@@ -31,6 +31,10 @@ pub enum Errand {
     KeepDraft(Option<String>),
     /// The image of this name is built from the draft: that and the recipe's file go.
     Built(String),
+    /// Look closely at the image of this name.
+    Facts(String),
+    /// Work out what building this would do.
+    Preview(Box<Recipe>),
     /// Write a recipe to a file.
     SaveRecipe(Box<Recipe>),
 }

@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use ratatui::crossterm::event::{KeyEvent, MouseEvent};
 
 use super::{action::Action, layers::Hit};
-use crate::domain::{Admission, Fleet, Notice, Problem};
+use crate::domain::{Admission, BuildPreview, Fleet, ImageFacts, Notice, Problem};
 
 /// Something that happened. The loop makes these; [`super::app::App::update`] takes them.
 #[derive(Debug)]
@@ -62,6 +62,10 @@ pub enum DeskAnswer {
     Draft(Result<Option<String>, Problem>),
     /// The draft is kept, or gone.
     Kept(Result<(), Problem>),
+    /// What is known of the image.
+    Facts(Result<ImageFacts, Problem>),
+    /// What the build would do.
+    Preview(Result<BuildPreview, Problem>),
     /// The recipe is in this file.
     Recipe(Result<PathBuf, Problem>),
 }

@@ -31,7 +31,10 @@ use super::{
 };
 use crate::{
     config::{Config, keymap::Keys, keymap::Overrides, theme::Theme},
-    domain::{Admission, CommandBody, Fleet, JobId, Notice, Problem, Recipe, UnixMs, VmId},
+    domain::{
+        Admission, BuildPreview, CommandBody, Fleet, ImageFacts, JobId, Notice, Problem, Recipe,
+        UnixMs, VmId,
+    },
     supervisor::{Command, ConsoleKind, ImageDesk, OpenSession, SupervisorHandle},
     term::{Control, Session, Size},
 };
@@ -147,6 +150,10 @@ pub struct FakeDesk {
     pub draft: Mutex<Option<String>>,
     /// The recipes that were written.
     pub recipes: Mutex<Vec<Recipe>>,
+    /// What is known of every image.
+    pub facts: Mutex<ImageFacts>,
+    /// What a build would do.
+    pub preview: Mutex<BuildPreview>,
     /// Why nothing can be written.
     pub full: Mutex<Option<Problem>>,
 }
@@ -170,6 +177,14 @@ impl ImageDesk for FakeDesk {
         }
         self.recipes.lock().unwrap().push(recipe.clone());
         Ok(format!("/state/recipes/{}.toml", recipe.name).into())
+    }
+
+    fn facts(&self, _: &str) -> Result<ImageFacts, Problem> {
+        Ok(self.facts.lock().unwrap().clone())
+    }
+
+    fn preview(&self, _: &Recipe) -> Result<BuildPreview, Problem> {
+        Ok(self.preview.lock().unwrap().clone())
     }
 
     fn built(&self, _: &str) -> Result<(), Problem> {

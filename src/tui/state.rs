@@ -43,8 +43,7 @@ pub enum Screen {
 
 impl Screen {
     /// All of them, in order.
-    pub const ALL: [Self; 5] =
-        [Self::Machines, Self::Panes, Self::Images, Self::Jobs, Self::Host];
+    pub const ALL: [Self; 5] = [Self::Machines, Self::Panes, Self::Images, Self::Jobs, Self::Host];
 
     /// As shown on its tab.
     #[must_use]

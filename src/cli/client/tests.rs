@@ -35,6 +35,14 @@ impl ImageDesk for NoDesk {
         Err(Problem::new("no desk", "in tests", ""))
     }
 
+    fn facts(&self, _: &str) -> Result<crate::domain::ImageFacts, Problem> {
+        Err(Problem::new("no desk", "in tests", ""))
+    }
+
+    fn preview(&self, _: &crate::domain::Recipe) -> Result<crate::domain::BuildPreview, Problem> {
+        Err(Problem::new("no desk", "in tests", ""))
+    }
+
     fn built(&self, _: &str) -> Result<(), Problem> {
         Ok(())
     }

@@ -34,8 +34,8 @@ use self::{
 };
 use super::{
     Command, Options, Origin, SupervisorHandle,
-    desk::Desk,
     core::{CommandId, Core, Effect, Input, Policy, Token},
+    desk::Desk,
     sessions::Sessions,
 };
 use crate::{
@@ -103,11 +103,8 @@ pub fn start(options: Options) -> Result<(SupervisorHandle, SupervisorGuard), Pr
     let (fleet, picture) = watch::channel(Arc::new(Fleet::default()));
     let (notices, news) = mpsc::channel(NOTICES);
     let (end, ended) = oneshot::channel();
-    let sessions = Arc::new(Sessions::new(
-        options.layout.clone(),
-        options.program.clone(),
-        picture.clone(),
-    ));
+    let sessions =
+        Arc::new(Sessions::new(options.layout.clone(), options.program.clone(), picture.clone()));
     let (inputs, inbox) = mpsc::unbounded_channel();
     let options = Arc::new(options);
     let images = Arc::new(Desk::new(&options));

@@ -2,6 +2,7 @@
 
 mod forms;
 mod host;
+mod images;
 mod machines;
 mod panes;
 mod screens;

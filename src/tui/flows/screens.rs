@@ -131,7 +131,10 @@ fn every_size_is_drawn_without_harm() {
     for columns in [1, 2, 10, 59, 60, 80, 119, 120, 300] {
         for rows in [1, 2, 3, 14, 15, 24, 36, 60] {
             let mut ui = Ui::new(columns, rows, some());
-            for keys in ["G<enter>", "l", "?", "<esc>", ":", "<esc>", "n", "<esc>", "d", "2", "3", "<enter>", "4"] {
+            for keys in [
+                "G<enter>", "l", "?", "<esc>", ":", "<esc>", "n", "<esc>", "d", "2", "3",
+                "<enter>", "4",
+            ] {
                 ui.send_keys(keys);
             }
             ui.send_keys("1<esc>x");

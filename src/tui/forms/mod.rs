@@ -6,6 +6,7 @@ mod field;
 mod form;
 pub mod new_vm;
 mod text_line;
+pub mod wizard;
 
 pub use field::{Choice, Field, Kind};
 pub use form::{Form, Outcome};

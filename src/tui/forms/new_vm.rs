@@ -243,7 +243,9 @@ impl Layer for NewVm {
                 self.answered(answer, cx);
                 return Handled::Consumed;
             }
-            LayerEvent::Answer(..) | LayerEvent::Desk(..) | LayerEvent::Tick => return Handled::Ignored,
+            LayerEvent::Answer(..) | LayerEvent::Desk(..) | LayerEvent::Tick => {
+                return Handled::Ignored;
+            }
             _ => {}
         }
         match self.form.handle(event) {

@@ -108,7 +108,9 @@ impl Layer for Clean {
                 self.follow(cx);
                 return Handled::Ignored;
             }
-            LayerEvent::Answer(..) | LayerEvent::Desk(..) | LayerEvent::Tick => return Handled::Ignored,
+            LayerEvent::Answer(..) | LayerEvent::Desk(..) | LayerEvent::Tick => {
+                return Handled::Ignored;
+            }
             _ => {}
         }
         Handled::Consumed

@@ -92,7 +92,10 @@ impl Layer for Confirm {
                     self.yes(cx);
                 }
             }
-            LayerEvent::Fleet | LayerEvent::Answer(..) | LayerEvent::Desk(..) | LayerEvent::Tick => {
+            LayerEvent::Fleet
+            | LayerEvent::Answer(..)
+            | LayerEvent::Desk(..)
+            | LayerEvent::Tick => {
                 return Handled::Ignored;
             }
             _ => {}

@@ -54,7 +54,10 @@ impl Layer for History {
                 MouseEventKind::ScrollDown => self.top = by(self.top, 3),
                 _ => {}
             },
-            LayerEvent::Fleet | LayerEvent::Answer(..) | LayerEvent::Desk(..) | LayerEvent::Tick => {
+            LayerEvent::Fleet
+            | LayerEvent::Answer(..)
+            | LayerEvent::Desk(..)
+            | LayerEvent::Tick => {
                 return Handled::Ignored;
             }
             _ => {}

@@ -227,7 +227,9 @@ impl Layer for Palette {
                 self.find(cx.state);
                 return Handled::Ignored;
             }
-            LayerEvent::Answer(..) | LayerEvent::Desk(..) | LayerEvent::Tick => return Handled::Ignored,
+            LayerEvent::Answer(..) | LayerEvent::Desk(..) | LayerEvent::Tick => {
+                return Handled::Ignored;
+            }
             LayerEvent::Action(_) => {}
         }
         Handled::Consumed

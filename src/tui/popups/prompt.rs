@@ -70,7 +70,7 @@ impl Prompt {
         let lines = [
             "A disk (raw, qcow2), an archive of a root file system, a cloud image, or a container \
              image (OCI directory or archive, docker save).",
-            "A word behind the path is the image's name; else it follows the file's.",
+            "“PATH as NAME” names the image; else its name follows the file's.",
         ];
         Self::path("Import an image", &lines, Kind::Import)
     }
@@ -150,10 +150,9 @@ impl Prompt {
 
     fn accept_path(&mut self, cx: &mut Cx<'_>) {
         let text = self.text.trim();
-        // A name has no blanks and no slashes; everything before it is the path.
-        let (path, name) = match (&self.kind, text.rsplit_once(' ')) {
+        let (path, name) = match (&self.kind, text.rsplit_once(" as ")) {
             (Kind::Import, Some((path, name))) if name.parse::<ImageName>().is_ok() => {
-                (path.trim_end(), Some(name))
+                (path.trim(), Some(name))
             }
             _ => (text, None),
         };
@@ -166,9 +165,7 @@ impl Prompt {
             return;
         }
         let run = match &self.kind {
-            Kind::Export(image) => {
-                verb(format!("export {image}"), &["export", image, &path], None)
-            }
+            Kind::Export(image) => verb(format!("export {image}"), &["export", image, &path], None),
             _ => match name {
                 Some(name) => {
                     let arguments = ["import", &path, "--name", name];
@@ -242,7 +239,10 @@ impl Layer for Prompt {
                     cx.close();
                 }
             }
-            LayerEvent::Fleet | LayerEvent::Answer(..) | LayerEvent::Desk(..) | LayerEvent::Tick => {
+            LayerEvent::Fleet
+            | LayerEvent::Answer(..)
+            | LayerEvent::Desk(..)
+            | LayerEvent::Tick => {
                 return Handled::Ignored;
             }
             _ => {}

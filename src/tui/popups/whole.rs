@@ -132,7 +132,10 @@ impl Layer for Whole {
                 MouseEventKind::ScrollDown => self.scroll(Action::Down, cx.state),
                 _ => {}
             },
-            LayerEvent::Fleet | LayerEvent::Answer(..) | LayerEvent::Desk(..) | LayerEvent::Tick => {
+            LayerEvent::Fleet
+            | LayerEvent::Answer(..)
+            | LayerEvent::Desk(..)
+            | LayerEvent::Tick => {
                 return Handled::Ignored;
             }
             _ => {}

@@ -328,7 +328,10 @@ impl Layer for Host {
                 Handled::Ignored
             }
         };
-        if matches!(event, LayerEvent::Fleet | LayerEvent::Tick | LayerEvent::Answer(..) | LayerEvent::Desk(..)) {
+        if matches!(
+            event,
+            LayerEvent::Fleet | LayerEvent::Tick | LayerEvent::Answer(..) | LayerEvent::Desk(..)
+        ) {
             self.follow(cx);
         }
         cx.state.looking = matches!(self.look, Look::Asked(_) | Look::UnderWay(_));

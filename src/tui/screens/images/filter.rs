@@ -58,9 +58,7 @@ fn fits(of: Of, word: &str, image: &ImageView, fleet: &Fleet) -> bool {
             fleet.vms.iter().any(|vm| vm.spec.image == image.name)
         }
         Of::Is => false,
-        Of::Any => {
-            origin || image.name.contains(word) || image.about.to_lowercase().contains(word)
-        }
+        Of::Any => origin || image.name.contains(word) || image.about.to_lowercase().contains(word),
     }
 }
 

@@ -148,7 +148,8 @@ mod tests {
     }
 
     fn shown(list: &List, fleet: &Fleet) -> Vec<String> {
-        let row = |n| list.get(fleet, n).map(|(i, depth)| format!("{}{}", "-".repeat(depth), i.name));
+        let row =
+            |n| list.get(fleet, n).map(|(i, depth)| format!("{}{}", "-".repeat(depth), i.name));
         (0..list.len()).filter_map(row).collect()
     }
 

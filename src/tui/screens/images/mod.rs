@@ -12,11 +12,11 @@ use ratatui::{
     layout::Rect,
 };
 
-pub use self::{table::STALE, verbs::verb};
 use self::{
     filter::Filter,
     list::{List, Sort},
 };
+pub use self::{table::STALE, verbs::verb};
 use crate::tui::{
     action::{Action, Context},
     event::{Handled, LayerEvent},
@@ -45,6 +45,8 @@ pub struct Images {
     /// Whether the detail was asked for; then moving scrolls it.
     open: bool,
     scroll: usize,
+    /// The wizard that is to open.
+    opening: verbs::Opening,
 }
 
 impl Default for Images {
@@ -60,6 +62,7 @@ impl Default for Images {
             top: 0,
             open: false,
             scroll: 0,
+            opening: verbs::Opening::No,
         }
     }
 }
@@ -225,10 +228,10 @@ impl Layer for Images {
                 self.refresh(cx.state);
                 Handled::Ignored
             }
+            LayerEvent::Desk(ticket, answer) => self.errand_done(*ticket, answer, cx),
             LayerEvent::Tick
             | LayerEvent::Key(_)
             | LayerEvent::Paste(_)
-            | LayerEvent::Desk(..)
             | LayerEvent::Answer(..) => Handled::Ignored,
         };
         self.go_to(self.row, cx.state);

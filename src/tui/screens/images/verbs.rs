@@ -1,9 +1,12 @@
 //! What can be done with images, whichever way it was asked for.
 
 use super::{Images, builds, list::vms_on};
+use crate::domain::NoticeLevel;
 use crate::tui::{
     action::Action,
-    event::Handled,
+    effect::{Effect, Errand},
+    event::{DeskAnswer, Handled, Ticket},
+    forms::wizard::{Ask, Draft, Wizard},
     layers::Cx,
     pane::Run,
     popups::{
@@ -24,7 +27,72 @@ pub fn verb(title: String, arguments: &[&str], makes: Option<&str>) -> Run {
     }
 }
 
+/// What is waited for before the wizard opens.
+#[derive(Debug)]
+pub enum Opening {
+    /// Nothing: none is to open.
+    No,
+    /// The recipe that is to be changed.
+    Recipe(Ticket),
+    /// Whether another draft than this was left.
+    Draft(Ticket, Box<Draft>),
+}
+
+fn errand(errand: Errand, cx: &mut Cx<'_>) -> Ticket {
+    let ticket = cx.state.next_ticket();
+    cx.effect(Effect::Desk(ticket, errand));
+    ticket
+}
+
 impl Images {
+    /// Goes on with opening the wizard.
+    pub(super) fn errand_done(
+        &mut self,
+        ticket: Ticket,
+        answer: &DeskAnswer,
+        cx: &mut Cx<'_>,
+    ) -> Handled {
+        match (std::mem::replace(&mut self.opening, Opening::No), answer) {
+            (Opening::Recipe(asked), DeskAnswer::Facts(facts)) if asked == ticket => {
+                match facts.as_ref().map(|facts| &facts.recipe) {
+                    Ok(Some(recipe)) => {
+                        let draft = Box::new(Draft::of(recipe));
+                        self.opening = Opening::Draft(errand(Errand::LoadDraft, cx), draft);
+                    }
+                    _ => cx.toast(
+                        NoticeLevel::Warning,
+                        "its recipe cannot be read",
+                        "c makes a new one that begins with the image",
+                    ),
+                }
+            }
+            (Opening::Draft(asked, new), DeskAnswer::Draft(left)) if asked == ticket => {
+                let left = match left {
+                    Ok(text) => text.as_deref().map(Draft::read).transpose(),
+                    Err(problem) => Err(problem.why.clone()),
+                };
+                match left {
+                    Ok(Some(left)) => cx.push(Box::new(Ask::new(left, *new))),
+                    Ok(None) => {
+                        let wizard = Wizard::open(*new, cx);
+                        cx.push(Box::new(wizard));
+                    }
+                    Err(why) => {
+                        let text = format!("the draft that was left cannot be read: {why}");
+                        cx.toast(NoticeLevel::Warning, text, "a new one takes its place");
+                        let wizard = Wizard::open(*new, cx);
+                        cx.push(Box::new(wizard));
+                    }
+                }
+            }
+            (before, _) => {
+                self.opening = before;
+                return Handled::Ignored;
+            }
+        }
+        Handled::Consumed
+    }
+
     /// Does a verb, or asks first.
     pub(super) fn verb(&mut self, action: Action, cx: &mut Cx<'_>) -> Handled {
         match action {
@@ -32,7 +100,9 @@ impl Images {
                 cx.push(Box::new(Prompt::import()));
                 return Handled::Consumed;
             }
-            Action::ImageRebuild
+            Action::ImageCustomize
+            | Action::ImageRecipe
+            | Action::ImageRebuild
             | Action::ImageExport
             | Action::ImageVerify => {}
             _ => return Handled::Ignored,
@@ -40,6 +110,14 @@ impl Images {
         let Some(image) = cx.state.selected_image() else { return Handled::Consumed };
         let name = image.name.clone();
         match action {
+            // Whether a draft was left is known to the disk.
+            Action::ImageCustomize => {
+                let draft = Draft::new(&name, &cx.state.fleet);
+                self.opening = Opening::Draft(errand(Errand::LoadDraft, cx), Box::new(draft));
+            }
+            Action::ImageRecipe => {
+                self.opening = Opening::Recipe(errand(Errand::Facts(name), cx));
+            }
             Action::ImageVerify => {
                 builds::run(verb(format!("verify {name}"), &["verify", &name], None), false, cx);
             }
