@@ -10,6 +10,7 @@ pub mod build;
 mod catalog;
 pub mod content;
 mod ext4;
+pub mod import;
 pub mod lineage;
 mod metadata;
 mod staged;
