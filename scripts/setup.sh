@@ -18,6 +18,7 @@ needed=(
     mke2fs:e2fsprogs
     mmdebstrap:mmdebstrap
     ssh:openssh-client
+    xz:xz-utils
 )
 case $(uname -m) in
 aarch64) needed+=(qemu-system-aarch64:qemu-system-arm) ;;
@@ -25,7 +26,8 @@ aarch64) needed+=(qemu-system-aarch64:qemu-system-arm) ;;
 esac
 # Without root, images are built in a user namespace with a range of ids.
 [ "$(id -u)" = 0 ] || needed+=(newuidmap:uidmap)
-[ "${1:-}" != dev ] || needed+=(shellcheck:shellcheck)
+# What reads virtual disks is tested against what QEMU writes.
+[ "${1:-}" != dev ] || needed+=(shellcheck:shellcheck qemu-img:qemu-utils)
 
 if ! command -v cargo >/dev/null; then
     echo "setup: cargo is missing: install Rust first, https://rustup.rs" >&2

@@ -1,6 +1,9 @@
 //! Imports of good and of bad sources.
 
 mod archives;
+mod containers;
+mod disks;
+mod qcow2;
 
 use std::{
     cell::RefCell,
