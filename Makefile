@@ -86,4 +86,4 @@ lint: setup-dev
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --no-default-features --features guest-init --bin banger-init -- -D warnings
-	shellcheck -x scripts/*.sh scripts/*/*.sh scripts/lab/inside/* .ci/run
+	shellcheck -x scripts/*.sh scripts/*/*.sh scripts/lab/inside/* .ci/run src/image/import/container-init.sh

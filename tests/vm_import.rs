@@ -146,7 +146,7 @@ fn a_container_image_boots_to_a_shell_on_the_console_and_powers_off() {
     };
     let text = || said.lock().expect("lock").clone();
     let mut input = child.stdin.take().expect("piped");
-    let mut seen = |part: &str| until_or(part, || text().contains(part).then_some(()), text);
+    let seen = |part: &str| until_or(part, || text().contains(part).then_some(()), text);
     seen("was a container's");
     seen("# ");
     let script = "echo sum=$(expr 40 + 2) $GREETING; cat /etc/new /etc/hostname; ls /etc/old; \

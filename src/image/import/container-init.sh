@@ -60,9 +60,9 @@ shells() {
     echo "banger: this image was a container's; the shell on this console is all that runs"
     while :; do
         if have setsid; then
-            setsid sh -c "exec sh -l <$console >$console 2>&1"
+            setsid sh -c "exec sh -l <>$console >&0 2>&0"
         else
-            sh -l <"$console" >"$console" 2>&1
+            sh -l <>"$console" >&0 2>&0
         fi
         sleep 1
     done
