@@ -36,6 +36,7 @@ fn bash(home: &Home, line: &str) -> Vec<String> {
 fn bash_completes_verbs_options_and_names() {
     let home = Home::with_fake_runtime();
     assert_eq!(bash(&home, "banger rest"), ["restart"]);
+    assert_eq!(bash(&home, "banger mon"), [""; 0], "hidden");
     assert!(bash(&home, "banger create web --").contains(&"--vcpus".to_owned()));
     assert_eq!(bash(&home, "banger create web --image t"), ["tiny"]);
     let none: [&str; 0] = [];
@@ -58,6 +59,7 @@ fn other_shells_can_read_their_scripts() {
     for (shell, names) in [("zsh", "_banger_vms'"), ("fish", "(banger self names vms")] {
         let script = home.ok(&["completions", shell]);
         assert!(script.contains(names), "{script}");
+        assert!(!script.contains("monitor") && !script.contains("host-helper"), "{script}");
         let path = home.path().join(shell);
         std::fs::write(&path, script).unwrap();
         match Command::new(shell).arg("-n").arg(&path).output() {

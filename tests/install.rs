@@ -279,6 +279,11 @@ fn the_debian_package_has_what_is_installed() {
         }
     }
     assert_eq!(left, BTreeSet::new(), "in no package");
+    // dpkg takes a package with `[amd64]` there for broken: that is for sources.
+    for list in ["depends", "recommends", "suggests"] {
+        let list = deb[list].as_str().expect("a text");
+        assert!(!list.contains(['[', '<', '\n']), "{list}");
+    }
     let scripts = Path::new(CHECKOUT).join(deb["maintainer-scripts"].as_str().expect("a path"));
     for entry in fs::read_dir(scripts).expect("scripts") {
         let path = entry.expect("a script").path();

@@ -228,8 +228,8 @@ pub fn locate(configured: &Configured) -> Result<Located, Problem> {
 }
 
 /// Where a bootstrap is to make the runtime directory: what the user named, else where there is
-/// one, else the checkout, else beside the installed program if we may write there, else in the
-/// user's own data.
+/// one, else in the checkout or beside the installed program, whichever of the two we may write to
+/// first, else in the user's own data.
 ///
 /// # Errors
 /// When the user named a place that cannot be used, or there is no place at all.
@@ -238,12 +238,14 @@ pub fn target(places: &Places, look: Look<'_>) -> Result<Located, Problem> {
         return Ok(named);
     }
     let there = places.usual().into_iter().find(|c| (look.has_record)(&c.dir));
-    let installed = places.installed();
+    let may = |c: &Located| (look.may_write)(&c.dir);
+    let (installed, in_checkout) = (places.installed(), places.in_checkout());
     there
-        .or_else(|| places.in_checkout())
-        .or_else(|| installed.clone().filter(|c| (look.may_write)(&c.dir)))
+        .or_else(|| in_checkout.clone().filter(may))
+        .or_else(|| installed.clone().filter(may))
         .or_else(|| places.of_user())
         .or(installed)
+        .or(in_checkout)
         .ok_or_else(|| {
             Problem::new(
                 "cannot tell where to make the runtime directory",

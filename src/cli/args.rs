@@ -415,6 +415,8 @@ pub enum ItselfVerb {
         /// Of what
         kind: NameKind,
     },
+    /// Have the VMs of this service shut down, as the host would, until the next restore
+    Rest,
 }
 
 /// Where something is installed.

@@ -30,7 +30,7 @@ pub fn run(shell: Shell) -> Outcome {
 #[must_use]
 pub fn script(shell: Shell) -> String {
     let mut text = Vec::new();
-    generate(shell, &mut Cli::command(), "banger", &mut text);
+    generate(shell, &mut told(), "banger", &mut text);
     let text = String::from_utf8_lossy(&text).into_owned();
     match shell {
         Shell::Bash => text + &bash(),
@@ -38,6 +38,17 @@ pub fn script(shell: Shell) -> String {
         Shell::Zsh => zsh(&text),
         _ => text,
     }
+}
+
+/// The definitions without what is hidden: clap's scripts would offer it.
+fn told() -> Command {
+    let all = Cli::command();
+    let verbs: Vec<Command> = visible(&all).cloned().collect();
+    Command::new("banger")
+        .args(all.get_arguments().cloned())
+        .subcommands(verbs)
+        .disable_help_subcommand(true)
+        .version(env!("CARGO_PKG_VERSION"))
 }
 
 /// A verb whose words are names.

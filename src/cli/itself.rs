@@ -11,7 +11,7 @@ use super::{
     args::{ItselfVerb, Place},
     completions,
     exit::{self, Outcome},
-    man, out,
+    man, out, rest,
 };
 use crate::{
     bundle::{self, Content, Piece, Target},
@@ -47,6 +47,7 @@ pub fn run(verb: &ItselfVerb) -> Outcome {
             out::line(format!("banger is removed from {}", target.now_at().display()))?;
         }
         ItselfVerb::Names { kind } => return completions::names(*kind),
+        ItselfVerb::Rest => return rest::run(),
     }
     Ok(exit::OK)
 }

@@ -21,6 +21,7 @@ mod man;
 mod out;
 mod ran;
 mod renumber;
+mod rest;
 mod restore;
 mod runtime;
 mod sanitize;

@@ -115,6 +115,8 @@ fn a_bootstrap_goes_where_there_is_one_then_to_a_place_it_may_write_to() {
     assert_eq!(at(&p, &[installed], &[installed]), Path::new(installed));
     assert_eq!(at(&p, &[own], &[]), Path::new(own));
     assert_eq!(at(&p, &[], &[]), Path::new("/src/runtime"));
+    // A checkout of root's is nothing for a user who may not write to it.
+    assert_eq!(at(&p, &[], &["/src/runtime", installed]), Path::new(own));
     p.checkout = None;
     assert_eq!(at(&p, &[], &[]), Path::new(installed));
     assert_eq!(at(&p, &[], &[installed]), Path::new(own));
