@@ -67,6 +67,10 @@ pub enum Verb {
     Console(Console),
     /// Show what a VM wrote to its serial console
     Logs(Logs),
+    /// Make the disks of VMs anew from their images; name, address and settings stay
+    Recreate(Recreate),
+    /// The base images: those of the runtime directory, and your own
+    Images(Images),
     /// The runtime directory: what banger needs to run VMs
     Runtime(Runtime),
     /// Check this host and say what to do about what is wrong
@@ -241,6 +245,17 @@ pub struct Rm {
     /// Also those that run: they are switched off at once, as their disks go too
     #[arg(long, short)]
     pub force: bool,
+}
+
+/// `recreate`.
+#[derive(Debug, Args)]
+pub struct Recreate {
+    /// Names of VMs, all of them off
+    #[arg(required = true, value_name = "NAME")]
+    pub names: Vec<String>,
+    /// Do not ask
+    #[arg(long, short)]
+    pub yes: bool,
 }
 
 /// `rename`.

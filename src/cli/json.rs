@@ -31,6 +31,8 @@ struct Vm {
     wanted: Wanted,
     restore_at_login: bool,
     image: String,
+    image_sha256: Option<String>,
+    outdated: Option<Outdated>,
     vcpus: u32,
     memory_mib: u64,
     disk_mib: Option<u64>,
@@ -47,6 +49,14 @@ struct Vm {
     uptime_ms: Option<u64>,
     last_exit: Option<LastExit>,
     problem: Option<Problem>,
+}
+
+/// Why a disk is not what would be made of its image now.
+#[derive(Debug, Serialize)]
+struct Outdated {
+    text: String,
+    #[serde(flatten)]
+    why: crate::domain::Outdated,
 }
 
 /// How full a snapshot is.
@@ -124,6 +134,9 @@ impl Vm {
             wanted: vm.wanted,
             restore_at_login: vm.spec.restore,
             image: vm.spec.image.clone(),
+            image_sha256: vm.made_from.clone(),
+            outdated: super::ls::outdated_vm(vm, fleet)
+                .map(|outdated| Outdated { text: outdated.to_string(), why: outdated }),
             vcpus: vm.spec.vcpus,
             memory_mib: vm.spec.memory_mib,
             disk_mib: super::ls::disk_bytes(vm, fleet).map(|bytes| bytes >> 20),

@@ -13,7 +13,7 @@ use super::{
     exit::{self, Failure, Outcome},
     json, out,
 };
-use crate::domain::{BundleView, ByteSize, Fleet, UnixMs, VmView};
+use crate::domain::{BundleView, ByteSize, Fleet, Outdated, UnixMs, VmView, outdated};
 
 /// How long `--json` waits for what is to be known of the host.
 const HOST_PATIENCE: Duration = Duration::from_secs(3);
@@ -52,6 +52,9 @@ pub fn run(ls: &Ls, client: &mut Client) -> Outcome {
         if let Some(why) = trouble(vm) {
             out::progress(&format!("{}: {why}", vm.spec.name));
         }
+        if let Some(why) = outdated_vm(vm, &fleet) {
+            out::progress(&format!("{}*: {why}", vm.spec.name));
+        }
     }
     tell_unheard(&fleet);
     Ok(exit::OK)
@@ -86,7 +89,7 @@ fn rows(fleet: &Fleet, now: UnixMs) -> Vec<[String; COLUMNS]> {
             vm.phase.word().to_owned(),
             address(vm).unwrap_or_else(dash),
             vm.network.map_or_else(dash, |network| network.word().to_owned()),
-            vm.spec.image.clone(),
+            image(vm, fleet),
             vm.spec.vcpus.to_string(),
             ByteSize(vm.spec.memory_mib << 20).to_string(),
             match (vm.disk_used, disk) {
@@ -109,6 +112,17 @@ fn address(vm: &VmView) -> Option<String> {
     vm.dns_name.clone().or_else(own).or_else(forwarded)
 }
 
+/// A VM's image; with an asterisk if its disk is not what would be made of it now.
+fn image(vm: &VmView, fleet: &Fleet) -> String {
+    let mark = if outdated_vm(vm, fleet).is_some() { "*" } else { "" };
+    format!("{}{mark}", vm.spec.image)
+}
+
+/// Why a VM's disk is not what would be made for it now.
+pub(super) fn outdated_vm(vm: &VmView, fleet: &Fleet) -> Option<Outdated> {
+    outdated(&fleet.images, &vm.spec.image, vm.made_from.as_deref())
+}
+
 /// The size of a VM's disk in bytes: its own, else its image's, if that is still known.
 pub(super) fn disk_bytes(vm: &VmView, fleet: &Fleet) -> Option<u64> {
     let of_image = || fleet.images.iter().find(|i| i.name == vm.spec.image).map(|i| i.size);
@@ -116,14 +130,14 @@ pub(super) fn disk_bytes(vm: &VmView, fleet: &Fleet) -> Option<u64> {
 }
 
 /// Columns two spaces apart, as wide as their widest cell.
-fn layout(rows: &[[String; COLUMNS]]) -> Vec<String> {
-    let mut widths = [0; COLUMNS];
+pub(super) fn layout<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
+    let mut widths = [0; N];
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.width());
         }
     }
-    let line = |row: &[String; COLUMNS]| {
+    let line = |row: &[String; N]| {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(widths) {
             line.push_str(cell);
@@ -145,7 +159,7 @@ fn trouble(vm: &VmView) -> Option<String> {
 }
 
 /// Milliseconds as the two largest units: `3d 4h`, `12m 5s`, `7s`.
-fn duration(ms: u64) -> String {
+pub(super) fn duration(ms: u64) -> String {
     let s = ms / 1000;
     match s {
         0..60 => format!("{s}s"),

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    args::{self, Names, Rename, Rm, Start},
+    args::{self, Names, Recreate, Rename, Rm, Start},
     client::{Client, Task, Until, Wait},
     exit::{self, Failure, Outcome},
     find, out,
@@ -159,6 +159,34 @@ pub fn rm(rm: &Rm, client: &mut Client) -> Outcome {
     let removals = doomed.iter().map(|vm| now(vm, CommandBody::Delete(vm.id.clone()), "removed"));
     all_well &= carry_out(client, removals.collect())?;
     Ok(if all_well { exit::OK } else { exit::FAILED })
+}
+
+/// `recreate`.
+///
+/// # Errors
+/// As [`rm`].
+pub fn recreate(recreate: &Recreate, client: &mut Client) -> Outcome {
+    let fleet = client.loaded()?;
+    let (vms, all_known) = find::many(&fleet, &recreate.names);
+    if vms.is_empty() {
+        return Ok(exit::FAILED);
+    }
+    if !recreate.yes {
+        let names: Vec<&str> = vms.iter().map(|vm| vm.spec.name.as_str()).collect();
+        let names = names.join(" ");
+        if !can_ask() {
+            return Err(Failure::Usage(Problem::new(
+                format!("will not make the disks of {names} anew"),
+                "there is no terminal to ask on, and all that is on them would be gone",
+                format!("banger recreate --yes {names}"),
+            )));
+        }
+        ask(&format!("Make the disk of {names} anew? All that is on it will be gone."))?;
+    }
+    let tasks =
+        vms.iter().map(|vm| now(vm, CommandBody::Recreate(vm.id.clone()), "has a new disk"));
+    let all_well = carry_out(client, tasks.collect())?;
+    Ok(if all_known && all_well { exit::OK } else { exit::FAILED })
 }
 
 /// Asks whether to remove these, on a terminal; elsewhere `--yes` must say so.

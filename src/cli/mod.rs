@@ -12,6 +12,8 @@ mod doctor;
 pub mod exit;
 mod find;
 mod helper;
+mod images;
+mod images_import;
 mod itself;
 mod json;
 mod logs;
@@ -57,6 +59,7 @@ pub fn run(verb: &Verb, connect: Connect) -> Outcome {
     match verb {
         Verb::Doctor(doctor) => return doctor::run(doctor),
         Verb::Ran(ran) => return ran::run(ran),
+        Verb::Images(images) => return images::run(images.verb.as_ref(), connect),
         Verb::Runtime(runtime) => return runtime::run(&runtime.verb),
         Verb::Helper(helper) => return helper::run(&helper.verb),
         Verb::HostHelper(host_helper) => return helper::serve(host_helper),
@@ -77,6 +80,7 @@ pub fn run(verb: &Verb, connect: Connect) -> Outcome {
         Verb::Resume(names) => machines::resume(names, &mut client),
         Verb::Restart(start) => machines::restart(start, &mut client, &setup),
         Verb::Rm(rm) => machines::rm(rm, &mut client),
+        Verb::Recreate(recreate) => machines::recreate(recreate, &mut client),
         Verb::Rename(rename) => machines::rename(rename, &mut client),
         Verb::Ssh(ssh) => ssh::run(ssh, client, &setup),
         Verb::Renumber => renumber::run(client, &setup),
@@ -96,6 +100,7 @@ pub fn run(verb: &Verb, connect: Connect) -> Outcome {
         }
         Verb::Doctor(_)
         | Verb::Ran(_)
+        | Verb::Images(_)
         | Verb::Runtime(_)
         | Verb::Helper(_)
         | Verb::HostHelper(_)

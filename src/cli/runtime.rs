@@ -182,7 +182,7 @@ fn install(at: &Place, dir: Option<&Path>, configured: &Configured) -> Outcome {
 }
 
 /// A flag that is set when we are asked to end, so that nothing half-made is left.
-fn cancel_on_signal() -> Result<Arc<AtomicBool>, Failure> {
+pub(super) fn cancel_on_signal() -> Result<Arc<AtomicBool>, Failure> {
     let cancel = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&cancel);
     signals::watch(move |_| flag.store(true, Ordering::Relaxed))?;

@@ -1,6 +1,6 @@
 //! What a user can ask of the supervisor, and what it answers at once.
 
-use super::{JobId, Problem, VmId, VmName, VmSpec};
+use super::{ImageName, JobId, Problem, VmId, VmName, VmSpec};
 
 /// A request. Each becomes a job, is ignored as already so, or is denied with a reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,6 +9,16 @@ pub enum CommandBody {
     Create {
         /// What it is to be.
         spec: VmSpec,
+        /// Start it when it is made.
+        start: bool,
+    },
+    /// Make a VM that helps to make an image: it goes when nobody works on that any more, even if
+    /// nobody deletes it.
+    CreateHelper {
+        /// What it is to be. Its image may be a staged one that was sealed.
+        spec: VmSpec,
+        /// The staged image that it helps to make: `.staged-1a2b3c4d`.
+        of: String,
         /// Start it when it is made.
         start: bool,
     },
@@ -28,6 +38,13 @@ pub enum CommandBody {
     Rename(VmId, VmName),
     /// Remove the VM and its disk. It must be off.
     Delete(VmId),
+    /// Make the VM's disk anew from its image as that is now; all that is on it is lost. It must be
+    /// off.
+    Recreate(VmId),
+    /// Give an image of the user's another name; VMs and images that were made from it follow.
+    RenameImage(ImageName, ImageName),
+    /// Remove an image of the user's from which no VM was made.
+    DeleteImage(ImageName),
     /// Make or complete the runtime directory.
     Bootstrap,
     /// Look closely at the host, for [`super::Fleet::report`]. Takes some hundred milliseconds;

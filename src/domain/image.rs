@@ -198,6 +198,51 @@ pub struct ImageView {
     pub stale: Vec<StaleReason>,
 }
 
+/// Why a VM's disk is not what would be made for it now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum Outdated {
+    /// The image of that name has another content now: recreating the VM gives it that.
+    Rebuilt,
+    /// There is no image of that name any more.
+    Gone,
+    /// It is of the image as that is now, and the image itself is stale.
+    Stale {
+        /// Why.
+        reasons: Vec<StaleReason>,
+    },
+}
+
+impl fmt::Display for Outdated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rebuilt => f.write_str("its image was built again since"),
+            Self::Gone => f.write_str("its image is gone"),
+            Self::Stale { reasons } => {
+                let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+                write!(f, "its image is stale: {}", reasons.join("; "))
+            }
+        }
+    }
+}
+
+/// Why a disk that was made from an image of this name and content is not what would be made now;
+/// `None` if it is, or if nobody knows.
+#[must_use]
+pub fn outdated(images: &[ImageView], name: &str, made_from: Option<&str>) -> Option<Outdated> {
+    // Of an image in the making, which no list shows; or nobody has looked yet.
+    if name.starts_with('.') || images.is_empty() {
+        return None;
+    }
+    let Some(image) = images.iter().find(|image| image.name == name) else {
+        return Some(Outdated::Gone);
+    };
+    if made_from.is_some_and(|sha256| sha256 != image.sha256) {
+        return Some(Outdated::Rebuilt);
+    }
+    (!image.stale.is_empty()).then(|| Outdated::Stale { reasons: image.stale.clone() })
+}
+
 /// What is put into an image beside its packages: a file or directory of the user's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -336,6 +381,25 @@ mod tests {
             assert!(bad.parse::<ImageName>().is_err(), "{bad:?}");
         }
         assert_eq!("a".repeat(64).parse::<ImageName>(), Err(BadImageName::TooLong(64)));
+    }
+
+    #[test]
+    fn a_vm_is_of_its_image_or_of_an_older_one() {
+        let image = |name: &str, sha256: &str| ImageView {
+            name: name.into(),
+            sha256: sha256.into(),
+            ..ImageView::default()
+        };
+        let mut images = [image("debian", "aa"), image("tiny", "bb")];
+        assert_eq!(outdated(&images, "tiny", Some("bb")), None);
+        assert_eq!(outdated(&images, "tiny", None), None, "nobody wrote it down");
+        assert_eq!(outdated(&images, "tiny", Some("aa")), Some(Outdated::Rebuilt));
+        assert_eq!(outdated(&images, "web", Some("aa")), Some(Outdated::Gone));
+        assert_eq!(outdated(&[], "web", Some("aa")), None, "nobody looked yet");
+        assert_eq!(outdated(&images, ".staged-1", None), None);
+        images[1].stale = vec![StaleReason::Parent { name: "debian".into() }];
+        let stale = outdated(&images, "tiny", Some("bb")).expect("stale");
+        assert_eq!(stale.to_string(), "its image is stale: debian was built again");
     }
 
     #[test]

@@ -29,8 +29,8 @@ pub use fleet::{BundleView, Fleet, HostView, Notice, NoticeLevel, VmView};
 pub use host::{Fill, HostCall};
 pub use id::VmId;
 pub use image::{
-    BadImageName, BuildPreview, FileInto, ImageFacts, ImageName, ImageOrigin, ImageView,
-    PackageChange, PackageDiff, Preset, Recipe, StaleReason, UserInto,
+    BadImageName, BuildPreview, FileInto, ImageFacts, ImageName, ImageOrigin, ImageView, Outdated,
+    PackageChange, PackageDiff, Preset, Recipe, StaleReason, UserInto, outdated,
 };
 pub use job::{JobId, JobState, JobView, Progress, StepState, StepView};
 pub use monitor::{

@@ -112,6 +112,18 @@ impl VmPaths {
         self.dir.join("root.cow")
     }
 
+    /// A new root disk, until it is whole and takes the place of the old one.
+    #[must_use]
+    pub fn new_disk(&self) -> PathBuf {
+        self.dir.join("root.new.img")
+    }
+
+    /// The same of [`VmPaths::cow`].
+    #[must_use]
+    pub fn new_cow(&self) -> PathBuf {
+        self.dir.join("root.new.cow")
+    }
+
     /// The jail of its VMM, while it runs in one.
     #[must_use]
     pub fn jail(&self) -> PathBuf {

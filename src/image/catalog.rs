@@ -9,7 +9,7 @@ use std::{
 use super::{
     BaseImage, Metadata, PackageManifest, Staged,
     base::{check, unknown},
-    content,
+    build, content,
     metadata::{Parent, read_bounded, write_file},
     staged::STAGED,
     stale::{self, Built, Wanted},
@@ -48,7 +48,7 @@ impl Catalog {
             layout: layout.clone(),
             bundle: bundle.cloned(),
             wanted: wanted.to_owned(),
-            steps: BTreeMap::new(),
+            steps: build::all_digests(),
         }
     }
 
@@ -373,9 +373,9 @@ impl Catalog {
             }
     }
 
-    /// What a disk of this VM's is to be made from, written down in its row: the image its row
-    /// names now, whatever it was called when the VM was asked for. The caller holds the lock of the
-    /// contents.
+    /// What a disk of this VM's is to be made from: the image its row names now, whatever it was
+    /// called when the VM was asked for. The caller holds the lock of the contents until it is
+    /// written down that it needs it.
     ///
     /// # Errors
     /// The image; the database.
@@ -383,8 +383,7 @@ impl Catalog {
         let row = store.vm(vm)?.ok_or_else(|| {
             Problem::new("cannot make the disk", "another banger deleted the VM", "")
         })?;
-        let image = self.open(&row.spec.image)?;
-        Ok(image)
+        self.open(&row.spec.image)
     }
 
     fn bundle_sum(&self, name: &ImageName) -> Option<String> {

@@ -10,7 +10,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{ImageOrigin, ImageView, Problem, UnixMs};
+use crate::domain::{ImageName, ImageOrigin, ImageView, Problem, UnixMs};
 
 /// The version of the format that this banger reads and writes.
 pub const SCHEMA: u32 = 1;
@@ -28,6 +28,13 @@ pub struct Parent {
     pub name: String,
     /// SHA-256 of its content, in lower-case hex.
     pub sha256: String,
+}
+
+impl Parent {
+    /// Whether it can be one: it may come from elsewhere.
+    pub(super) fn is_sound(&self) -> bool {
+        is_sha256(&self.sha256) && self.name.parse::<ImageName>().is_ok()
+    }
 }
 
 /// What is known of an image of the user's.

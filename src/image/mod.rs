@@ -5,6 +5,7 @@
 //! changes one of them holds the lock of the contents; an image appears, goes and changes its name
 //! in one step, as a [`Staged`] directory that is renamed.
 
+pub mod archive;
 mod base;
 pub mod build;
 mod catalog;

@@ -149,6 +149,14 @@ impl Staged {
         Ok(sealed)
     }
 
+    /// Believes that the disk as it is now has this sum: whoever wrote it has reckoned it on the way.
+    pub(super) fn is_of(&self, sha256: &str) -> io::Result<()> {
+        let stamp = Stamp::of(&fs::metadata(self.disk())?);
+        *self.sealed.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some((stamp, sha256.to_owned()));
+        Ok(())
+    }
+
     fn packages_sha256(&self) -> Result<Option<String>, Problem> {
         let path = self.dir.join(MANIFEST_FILE);
         match read_bounded(&path, MANIFEST_MAX) {

@@ -18,6 +18,48 @@ impl Store {
         })
     }
 
+    /// From here on the VM's disk is the new one, which is whole and lies beside the old one: it was
+    /// made from this content, and is a snapshot of `base` if it is one.
+    ///
+    /// # Errors
+    /// [`StoreError::NotReady`] if it is being made or removed; [`StoreError::NoSuchVm`], or the
+    /// file.
+    pub fn begin_recreate(
+        &self,
+        vm: &VmId,
+        made_from: &str,
+        base: Option<&str>,
+    ) -> Result<(), StoreError> {
+        self.write(Survive::PowerLoss, "cannot store the new disk", |tx| {
+            let sql = "UPDATE vms SET state = ?2, made_from = ?3, base = ?4 \
+                       WHERE id = ?1 AND state = ?5";
+            let values = params![
+                vm.as_str(),
+                to_word(&VmState::Recreating),
+                made_from,
+                base,
+                to_word(&VmState::Ready)
+            ];
+            match tx.prepare_cached(sql)?.execute(values)? {
+                1 => Ok(()),
+                _ => Err(StoreError::NotReady(vm.clone()).into()),
+            }
+        })
+    }
+
+    /// The new disk is in its place. Nothing if the VM is being removed meanwhile.
+    ///
+    /// # Errors
+    /// The file.
+    pub fn end_recreate(&self, vm: &VmId) -> Result<(), StoreError> {
+        self.write(Survive::PowerLoss, "cannot store the new disk", |tx| {
+            let sql = "UPDATE vms SET state = ?2 WHERE id = ?1 AND state = ?3";
+            let (ready, recreating) = (to_word(&VmState::Ready), to_word(&VmState::Recreating));
+            tx.prepare_cached(sql)?.execute(params![vm.as_str(), ready, recreating])?;
+            Ok(())
+        })
+    }
+
     /// Gives an image of the user's another name in all its VMs, and does `then` in the same
     /// transaction: if that fails, nothing was changed. VMs that were made from the runtime
     /// directory's image of the old name, whose content is `stays`, keep theirs.

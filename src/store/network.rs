@@ -89,13 +89,13 @@ impl Store {
         })
     }
 
-    /// Writes down which base a VM's disk is a snapshot of, before it is made.
+    /// Writes down which base a VM's disk is a snapshot of, and so made from, before it is made.
     ///
     /// # Errors
     /// The file.
     pub fn record_base(&self, vm: &VmId, sha256: &str) -> Result<(), StoreError> {
         self.write(Survive::PowerLoss, "cannot store the base", |tx| {
-            tx.prepare_cached("UPDATE vms SET base = ?2 WHERE id = ?1")?
+            tx.prepare_cached("UPDATE vms SET base = ?2, made_from = ?2 WHERE id = ?1")?
                 .execute(params![vm.as_str(), sha256])?;
             Ok(())
         })

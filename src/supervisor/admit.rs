@@ -13,6 +13,8 @@
 //! | … by a kill | as above | as above | ignored | as above | denied | queued | denied | denied |
 //! | deleting | denied | denied | denied | denied | ignored; queued if that was interrupted | denied | denied | denied |
 //!
+//! A new disk (recreate) is for VMs that are off, stopped or crashed, and denied to all others.
+//!
 //! A stop of a VM that is off, but that is wanted to run (its start failed, or the host went
 //! down), is queued as well: it only stores that it is not wanted any more.
 //!
@@ -35,6 +37,8 @@ pub enum Verb {
     Restart,
     /// Remove.
     Delete,
+    /// Make its disk anew.
+    Recreate,
     /// Give another name.
     Rename,
     /// Let its CPUs stand still.
@@ -51,6 +55,7 @@ impl Verb {
             Self::Kill => "kill",
             Self::Restart => "restart",
             Self::Delete => "delete",
+            Self::Recreate => "recreate",
             Self::Rename => "rename",
             Self::Pause => "pause",
             Self::Resume => "resume",
@@ -128,14 +133,18 @@ pub fn verb(verb: Verb, at: &Standing<'_>) -> Verdict {
                 _ => ignore("is starting already"),
             },
             Verb::Stop if !at.will_be_up => ignore("is about to be stopped"),
-            Verb::Delete => deny("it is up", "stop it first (x, or `banger stop`)"),
+            Verb::Delete | Verb::Recreate => {
+                deny("it is up", "stop it first (x, or `banger stop`)")
+            }
             _ => Verdict::Queue,
         },
         Phase::Stopping => match verb {
             Verb::Start | Verb::Restart if at.will_be_up => ignore("starts again once it is off"),
             Verb::Stop if !at.will_be_up => ignore("is being stopped"),
             Verb::Kill if at.killing && !at.will_be_up => ignore("is being killed"),
-            Verb::Delete => deny("it is being stopped", "delete it once it is off"),
+            Verb::Delete | Verb::Recreate => {
+                deny("it is being stopped", "try again once it is off")
+            }
             _ => Verdict::Queue,
         },
         Phase::Deleting => match verb {
@@ -185,6 +194,8 @@ pub fn create<'a>(
     let what = || format!("cannot create {}", spec.name);
     name(what(), &spec.name, taken)?;
     host(spec, at)?;
+    // One in the making is on no list.
+    let images = images.filter(|_| !spec.image.starts_with('.'));
     if let Some(images) = images.filter(|all| !all.iter().any(|image| image.name == spec.image)) {
         let known: Vec<&str> = images.iter().map(|image| image.name.as_str()).collect();
         let hint = if known.is_empty() {
@@ -224,7 +235,7 @@ mod tests {
         let name = "web".parse().expect("name");
         let at = Standing { name: &name, phase, will_be_up, wanted, busy, killing };
         let first = [Verb::Start, Verb::Stop, Verb::Kill, Verb::Restart];
-        let last = [Verb::Delete, Verb::Rename, Verb::Pause, Verb::Resume];
+        let last = [Verb::Delete, Verb::Recreate, Verb::Rename, Verb::Pause, Verb::Resume];
         first
             .into_iter()
             .chain(last)
@@ -246,26 +257,26 @@ mod tests {
     #[test]
     fn the_table_is_as_documented() {
         let (yes, no) = (true, false);
-        // start, stop, kill, restart, delete, rename, pause, resume
-        assert_eq!(judge(Phase::Creating, no, no, yes, no), "dddddddd");
-        assert_eq!(judge(Phase::Creating, no, no, no, no), "ddddqddd");
-        assert_eq!(judge(Phase::Stopped, no, no, no, no), "qiiqqqdd");
-        assert_eq!(judge(Phase::Stopped, no, yes, no, no), "qqiqqqdd");
-        assert_eq!(judge(Phase::Crashed, no, yes, no, no), "qqiqqqdd");
+        // start, stop, kill, restart, delete, recreate, rename, pause, resume
+        assert_eq!(judge(Phase::Creating, no, no, yes, no), "ddddddddd");
+        assert_eq!(judge(Phase::Creating, no, no, no, no), "ddddqdddd");
+        assert_eq!(judge(Phase::Stopped, no, no, no, no), "qiiqqqqdd");
+        assert_eq!(judge(Phase::Stopped, no, yes, no, no), "qqiqqqqdd");
+        assert_eq!(judge(Phase::Crashed, no, yes, no, no), "qqiqqqqdd");
         for phase in [Phase::Starting, Phase::Booting] {
-            assert_eq!(judge(phase, yes, yes, no, no), "iqqqdqdd", "{phase:?}");
-            assert_eq!(judge(phase, no, yes, yes, no), "qiqqdqdd", "{phase:?}");
+            assert_eq!(judge(phase, yes, yes, no, no), "iqqqddqdd", "{phase:?}");
+            assert_eq!(judge(phase, no, yes, yes, no), "qiqqddqdd", "{phase:?}");
         }
-        assert_eq!(judge(Phase::Running, yes, yes, no, no), "iqqqdqqi");
-        assert_eq!(judge(Phase::Paused, yes, yes, no, no), "iqqqdqiq");
+        assert_eq!(judge(Phase::Running, yes, yes, no, no), "iqqqddqqi");
+        assert_eq!(judge(Phase::Paused, yes, yes, no, no), "iqqqddqiq");
         for phase in [Phase::Running, Phase::Paused] {
-            assert_eq!(judge(phase, no, yes, yes, no), "qiqqdqdd", "{phase:?}");
+            assert_eq!(judge(phase, no, yes, yes, no), "qiqqddqdd", "{phase:?}");
         }
-        assert_eq!(judge(Phase::Stopping, no, no, yes, no), "qiqqdqdd");
-        assert_eq!(judge(Phase::Stopping, yes, yes, yes, no), "iqqidqdd");
-        assert_eq!(judge(Phase::Stopping, no, no, yes, yes), "qiiqdqdd");
-        assert_eq!(judge(Phase::Deleting, no, no, yes, no), "ddddiddd");
-        assert_eq!(judge(Phase::Deleting, no, no, no, no), "ddddqddd");
+        assert_eq!(judge(Phase::Stopping, no, no, yes, no), "qiqqddqdd");
+        assert_eq!(judge(Phase::Stopping, yes, yes, yes, no), "iqqiddqdd");
+        assert_eq!(judge(Phase::Stopping, no, no, yes, yes), "qiiqddqdd");
+        assert_eq!(judge(Phase::Deleting, no, no, yes, no), "ddddidddd");
+        assert_eq!(judge(Phase::Deleting, no, no, no, no), "ddddqdddd");
     }
 
     #[test]

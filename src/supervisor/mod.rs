@@ -13,6 +13,6 @@ mod sessions;
 mod ssh_key;
 
 pub use desk::{ImageDesk, read_packages};
-pub use driver::{SupervisorGuard, start};
+pub use driver::{SupervisorGuard, look::catalog, start};
 pub use handle::{Command, ConsoleKind, OpenSession, SupervisorHandle};
 pub use options::{Options, Origin};

@@ -10,8 +10,9 @@ use crate::{
         ops::{Done, Inventory, Op},
         resolver,
     },
+    image::content,
     monitor::{Ground, VmmDetail},
-    store::{LedgerKind, Store},
+    store::{LedgerKind, Store, VmState},
 };
 
 /// Between the two looks. Writing down and making are milliseconds apart.
@@ -89,9 +90,16 @@ pub fn known(store: &Store, layout: &Layout) -> Result<Known, Problem> {
         // A lock that cannot be looked at is no proof that the VM is off.
         let up = lock::is_held(&path).unwrap_or(true);
         let monitor = lock::holder(&path).ok().flatten();
-        (row.id, Vm { name: row.spec.name.to_string(), up, monitor, base: row.base })
+        let base = row.base.or(row.made_from.filter(|_| row.state != VmState::Ready));
+        (row.id, Vm { name: row.spec.name.to_string(), up, monitor, base })
     });
-    Ok(Known { vms: vms.collect(), entries: store.all_entries()? })
+    let contents = content::of_images(layout);
+    Ok(Known {
+        vms: vms.collect(),
+        entries: store.all_entries()?,
+        unsure: contents.is_err(),
+        contents: contents.unwrap_or_default(),
+    })
 }
 
 /// What the host has, and the names of links that are not ours.

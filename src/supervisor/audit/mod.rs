@@ -40,7 +40,7 @@ pub struct Vm {
     pub up: bool,
     /// Who holds it, if that is known.
     pub monitor: Option<u32>,
-    /// The SHA-256 of the base its disk is a snapshot of.
+    /// The SHA-256 of the base its disk is a snapshot of, or is being made from.
     pub base: Option<String>,
 }
 
@@ -51,6 +51,10 @@ pub struct Known {
     pub vms: BTreeMap<VmId, Vm>,
     /// The whole ledger, oldest first.
     pub entries: Vec<LedgerEntry>,
+    /// The contents that images of the user's are of.
+    pub contents: BTreeSet<String>,
+    /// One of them does not say which: then any content may be needed.
+    pub unsure: bool,
 }
 
 /// What the host has.
@@ -252,7 +256,9 @@ impl Pair<'_> {
             Thing::Base(path) => {
                 let sha256 = path.file_name().and_then(|name| name.to_str());
                 let used = |vm: &Vm| vm.base.is_some() && vm.base.as_deref() == sha256;
-                self.known.vms.values().any(used)
+                self.known.unsure
+                    || sha256.is_some_and(|sha256| self.known.contents.contains(sha256))
+                    || self.known.vms.values().any(used)
                     || (self.seen.bases_busy && path.extension().is_some())
             }
             Thing::Mount(path) => self.has_path(LedgerKind::Mount, path),

@@ -6,8 +6,8 @@ use super::{
 };
 use crate::{
     domain::{
-        Admission, CommandBody, Denied, JobId, JobState, OverlayKind, Problem, VmId, VmName,
-        VmSpec, Wanted,
+        Admission, CommandBody, Denied, JobId, JobState, OverlayKind, Problem, StepState, VmId,
+        VmName, VmSpec, Wanted,
     },
     store::{Change, VmRow},
     supervisor::admit::{self, Standing, Verb, Verdict},
@@ -31,12 +31,18 @@ impl Core {
 
     fn admit(&mut self, body: CommandBody, fresh: VmId) -> Admission {
         match body.clone() {
-            CommandBody::Create { spec, start } => self.create(spec, start, fresh, body),
+            CommandBody::Create { spec, start } => self.create(spec, None, start, fresh, body),
+            CommandBody::CreateHelper { spec, of, start } => {
+                self.create(spec, Some(of), start, fresh, body)
+            }
             CommandBody::Start(vm) => self.verb(Verb::Start, &vm, body),
             CommandBody::Stop(vm) => self.verb(Verb::Stop, &vm, body),
             CommandBody::Kill(vm) => self.verb(Verb::Kill, &vm, body),
             CommandBody::Restart(vm) => self.verb(Verb::Restart, &vm, body),
             CommandBody::Delete(vm) => self.verb(Verb::Delete, &vm, body),
+            CommandBody::Recreate(vm) => self.verb(Verb::Recreate, &vm, body),
+            CommandBody::RenameImage(old, new) => self.rename_image(&old, &new, body),
+            CommandBody::DeleteImage(name) => self.delete_image(&name, body),
             CommandBody::Pause(vm) => self.stand_still(&vm, true, body),
             CommandBody::Resume(vm) => self.stand_still(&vm, false, body),
             CommandBody::Rename(vm, name) => self.rename(&vm, name, body),
@@ -58,7 +64,14 @@ impl Core {
             .flat_map(|vm| std::iter::once(&vm.row.spec.name).chain(vm.renaming.as_ref()))
     }
 
-    fn create(&mut self, spec: VmSpec, start: bool, fresh: VmId, body: CommandBody) -> Admission {
+    fn create(
+        &mut self,
+        spec: VmSpec,
+        helper_of: Option<String>,
+        start: bool,
+        fresh: VmId,
+        body: CommandBody,
+    ) -> Admission {
         let images = self.images.as_deref();
         if let Err(problem) = admit::create(&spec, &self.host, images, self.names(None)) {
             return denied(problem);
@@ -72,7 +85,7 @@ impl Core {
         let job = self.jobs.add(title, Some(id.clone()), body, &steps, self.now);
         // A copy is the kind that every host can make.
         let overlay = spec.wishes.overlay.or(self.host.overlay).unwrap_or(OverlayKind::SparseCopy);
-        let row = VmRow::new(id.clone(), spec, overlay, self.now);
+        let row = VmRow { helper_of, ..VmRow::new(id.clone(), spec, overlay, self.now) };
         self.vms.insert(id.clone(), Vm::new(row.clone(), false));
         self.begin(&id, Doing::Create { start }, Stage::Insert, vec![job]);
         self.ask(&id, Stage::Insert, |token| Effect::Persist {
@@ -112,6 +125,7 @@ impl Core {
             Verb::Kill => (format!("kill {name}"), STOP_STEPS.to_vec()),
             Verb::Restart => (format!("restart {name}"), [&STOP_STEPS[..], &START_STEPS].concat()),
             Verb::Delete => (format!("delete {name}"), DELETE_STEPS.to_vec()),
+            Verb::Recreate => (format!("recreate {name}"), vec!["disk"]),
             // These have ways of their own: they go beside everything else.
             Verb::Rename | Verb::Pause | Verb::Resume => (String::new(), Vec::new()),
         };
@@ -123,7 +137,8 @@ impl Core {
             Verb::Stop => self.begin_or_join_stop(id, job, false, false),
             Verb::Kill => self.begin_or_join_stop(id, job, true, false),
             Verb::Restart => self.begin_or_join_stop(id, job, false, true),
-            Verb::Delete => self.begin_delete(id, job),
+            Verb::Delete => self.begin_delete(id, vec![job]),
+            Verb::Recreate => self.begin_recreate(id, vec![job]),
             Verb::Rename | Verb::Pause | Verb::Resume => {}
         }
         Admission::Queued(job)
@@ -188,6 +203,7 @@ impl Core {
             | Doing::Stop { .. }
             | Doing::Create { .. }
             | Doing::Tidy
+            | Doing::Recreate
             | Doing::Delete => {
                 vm.queue.push_back(Waiting { wish: Wish::Stop { kill, restart }, jobs });
                 self.jobs_cancelled(&dropped);
@@ -195,8 +211,15 @@ impl Core {
         }
     }
 
-    fn begin_delete(&mut self, id: &VmId, job: JobId) {
-        self.begin(id, Doing::Delete, Stage::Mark, vec![job]);
+    pub(super) fn begin_recreate(&mut self, id: &VmId, jobs: Vec<JobId>) {
+        self.begin(id, Doing::Recreate, Stage::Recreate, jobs);
+        self.task_step(id, "disk", StepState::Running);
+        let vm = id.clone();
+        self.ask(id, Stage::Recreate, |token| Effect::RecreateDisk { token, vm });
+    }
+
+    pub(super) fn begin_delete(&mut self, id: &VmId, jobs: Vec<JobId>) {
+        self.begin(id, Doing::Delete, Stage::Mark, jobs);
         let change = Change::State(id.clone(), crate::store::VmState::Deleting);
         self.ask(id, Stage::Mark, |token| Effect::Persist { token, change });
     }

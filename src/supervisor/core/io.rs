@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::{
     domain::{
-        Admission, BundleView, CommandBody, ExitRecord, HostReport, HostView, ImageView, JobId,
-        MonitorStatus, Notice, OrphanView, OverlayKind, Problem, StepView, StopLadder, VmId,
+        Admission, BundleView, CommandBody, ExitRecord, HostReport, HostView, ImageName, ImageView,
+        JobId, MonitorStatus, Notice, OrphanView, OverlayKind, Problem, StepView, StopLadder, VmId,
         VmSpec,
     },
     store::{Change, VmRow},
@@ -30,6 +30,17 @@ pub struct Found {
     pub ledger: usize,
     /// It was being made or removed, and nobody is at it any more.
     pub abandoned: bool,
+    /// It helps to make an image on which nobody works any more.
+    pub orphan: bool,
+}
+
+/// A change of an image of the user's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImageChange {
+    /// Another name: from, to.
+    Rename(ImageName, ImageName),
+    /// It goes.
+    Delete(ImageName),
 }
 
 /// What happens. The driver gives one after the other; nothing else reaches the core.
@@ -82,7 +93,7 @@ pub enum Input {
     HostFacts(HostView),
     /// What the runtime directory is like. At the start, and after a bootstrap.
     Bundle(BundleView),
-    /// The base images. At the start, and after a bootstrap.
+    /// The base images. At the start, after a bootstrap, and when they were looked at again.
     Images(Vec<ImageView>),
     /// How much a VM's disk takes on the host, in bytes.
     DiskUsed(Vec<(VmId, u64)>),
@@ -180,6 +191,21 @@ pub enum Effect {
         /// Whose.
         vm: VmId,
     },
+    /// Make the VM's disk anew from its image. If that was interrupted when the new disk was whole,
+    /// it gets its place. On an error the old disk is as it was.
+    RecreateDisk {
+        /// Comes back when it is done.
+        token: Token,
+        /// Whose.
+        vm: VmId,
+    },
+    /// Change an image of the user's; [`Input::Images`] comes before the end.
+    ChangeImage {
+        /// Comes back when it is done.
+        token: Token,
+        /// How.
+        change: ImageChange,
+    },
     /// Make or complete the runtime directory, with [`Input::JobProgress`] on the way and
     /// [`Input::Bundle`] and [`Input::Images`] before its end.
     RunBootstrap {
@@ -244,6 +270,8 @@ impl Effect {
             | Self::KillMonitor { token, .. }
             | Self::CleanUp { token, .. }
             | Self::DeleteFiles { token, .. }
+            | Self::RecreateDisk { token, .. }
+            | Self::ChangeImage { token, .. }
             | Self::RunBootstrap { token, .. }
             | Self::LookAtHost { token }
             | Self::CleanHost { token, .. } => Some(*token),

@@ -25,6 +25,7 @@
 
 mod command;
 mod hosts;
+mod images;
 mod io;
 mod jobs;
 mod restore;
@@ -53,7 +54,7 @@ use crate::domain::{
     Problem, UnixMs, VmId, VmView,
 };
 
-pub use io::{CommandId, Effect, Found, Input, Token};
+pub use io::{CommandId, Effect, Found, ImageChange, Input, Token};
 pub use restore::{Before, Outcome, RestoreReport, RestoreRow};
 
 /// The core's constants.
@@ -86,6 +87,8 @@ enum Owner {
     Rename(VmId, JobId),
     /// A pause (true) or resumption of a VM.
     Still(VmId, JobId, bool),
+    /// A change of an image, and what is told when it is done.
+    Image(JobId, String),
     /// The bootstrap.
     Bootstrap(JobId),
     /// A look at the host.

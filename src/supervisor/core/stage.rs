@@ -59,6 +59,7 @@ impl Core {
                 }
                 Err(problem) => self.jobs_failed(&id, &[job], &problem),
             },
+            Some(Owner::Image(job, text)) => self.image_changed(job, text, result),
             Some(Owner::Look(job)) => self.looked_at_host(job, result),
             Some(Owner::Clean(job)) => self.cleaned_host(job, result),
             Some(Owner::Bootstrap(job)) => {
@@ -147,6 +148,8 @@ impl Core {
             (Stage::Mark | Stage::Files | Stage::Remove, Err(problem)) => {
                 self.give_up(id, &problem);
             }
+            (Stage::Recreate, Ok(())) => self.is_recreated(id),
+            (Stage::Recreate, Err(problem)) => self.give_up(id, &problem),
             // These wait for the monitor and have no token.
             (Stage::AwaitReady | Stage::AwaitGone, _) => {}
         }
@@ -228,7 +231,7 @@ impl Core {
         let going_down = vm.going_down();
         let wanted = vm.row.wanted;
         match vm.queue.pop_front() {
-            None => {}
+            None => self.be_rid_of(id),
             // It is on the way down by somebody else's hand: once it is off.
             Some(waiting) if waiting.wish == Wish::Start && going_down => {
                 vm.queue.push_front(waiting);
@@ -391,6 +394,7 @@ impl Core {
             | Stage::Clean
             | Stage::Mark
             | Stage::Files
+            | Stage::Recreate
             | Stage::Remove => {}
         }
     }
@@ -428,7 +432,7 @@ impl Core {
                 let vm = id.clone();
                 self.ask(id, Stage::Files, |token| Effect::DeleteFiles { token, vm });
             }
-            Doing::Tidy | Doing::Create { .. } | Doing::Start => {
+            Doing::Tidy | Doing::Create { .. } | Doing::Recreate | Doing::Start => {
                 if let Some(vm) = self.touch(id) {
                     vm.task = None;
                 }
@@ -458,7 +462,32 @@ impl Core {
         self.settle(id);
     }
 
+    // --- recreate ---
+
+    fn is_recreated(&mut self, id: &VmId) {
+        let Some(vm) = self.touch(id) else { return };
+        vm.row.state = VmState::Ready;
+        let text = format!("{} has a new disk of {}", vm.row.spec.name, vm.row.spec.image);
+        let jobs = vm.task.take().map(|task| task.jobs).unwrap_or_default();
+        self.jobs_done(id, &jobs, text);
+        self.settle(id);
+    }
+
     // --- delete ---
+
+    /// Takes the next step to remove a helper whose maker is gone.
+    fn be_rid_of(&mut self, id: &VmId) {
+        let Some(vm) = self.touch(id) else { return };
+        let Some(left) = vm.doomed.checked_sub(1) else { return };
+        vm.doomed = left;
+        if vm.up {
+            let kill = Wish::Stop { kill: true, restart: false };
+            vm.queue.push_back(Waiting { wish: kill, jobs: Vec::new() });
+            self.settle(id);
+        } else {
+            self.begin_delete(id, Vec::new());
+        }
+    }
 
     fn is_deleted(&mut self, id: &VmId) {
         let Some(vm) = self.vms.remove(id) else { return };

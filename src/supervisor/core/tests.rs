@@ -319,7 +319,8 @@ fn commands_before_the_store_is_read_wait_for_it() {
     let body = CommandBody::Start(id(1));
     assert_eq!(core.step(Input::Command { id: command, body, fresh: id(9) }, world.now), []);
     assert!(!core.fleet().loaded);
-    let found = super::Found { row: row(1, "web"), up: false, ledger: 0, abandoned: false };
+    let found =
+        super::Found { row: row(1, "web"), up: false, ledger: 0, abandoned: false, orphan: false };
     world.now.0 += 1;
     let effects = core.step(Input::Loaded(vec![found]), world.now);
     let reply = |e: &&Effect| matches!(e, Effect::Reply { admission: Admission::Queued(_), .. });

@@ -24,6 +24,8 @@ pub(super) enum Doing {
     Tidy,
     /// Remove it.
     Delete,
+    /// Give it a new disk.
+    Recreate,
 }
 
 /// The point it is at: what is waited for.
@@ -61,6 +63,8 @@ pub(super) enum Stage {
     Files,
     /// Its row goes.
     Remove,
+    /// Its disk is made anew.
+    Recreate,
 }
 
 /// What is being done, and for whom.
@@ -107,6 +111,9 @@ pub(super) struct Vm {
     pub problem: Option<Problem>,
     pub epoch: u64,
     pub disk_used: Option<u64>,
+    /// It helped to make an image, and whoever made that is gone: how many things may still be
+    /// begun to be rid of it, should they fail.
+    pub doomed: u8,
     phase: Phase,
     since: UnixMs,
     view: Option<Arc<VmView>>,
@@ -130,6 +137,7 @@ impl Vm {
             problem: None,
             epoch: 0,
             disk_used: None,
+            doomed: 0,
             phase: Phase::Stopped,
             since,
             view: None,
@@ -151,7 +159,7 @@ impl Vm {
             Some(MonitorPhase::Stopping { .. } | MonitorPhase::Clearing) => Phase::Stopping,
         };
         match self.task.as_ref().map(|task| task.doing) {
-            Some(Doing::Create { .. }) => Phase::Creating,
+            Some(Doing::Create { .. } | Doing::Recreate) => Phase::Creating,
             Some(Doing::Delete) => Phase::Deleting,
             Some(Doing::Stop { .. } | Doing::Tidy) => Phase::Stopping,
             Some(Doing::Start) => by_monitor(Phase::Starting),
@@ -202,7 +210,7 @@ impl Vm {
             Some(Doing::Create { start }) => start,
             Some(Doing::Start) => true,
             Some(Doing::Stop { restart, .. }) => restart,
-            Some(Doing::Tidy | Doing::Delete) => false,
+            Some(Doing::Tidy | Doing::Delete | Doing::Recreate) => false,
             None => self.up && !self.going_down(),
         }
     }
@@ -219,7 +227,7 @@ impl Vm {
         self.task.as_ref().is_some_and(|task| match task.doing {
             Doing::Stop { kill, .. } => kill || task.stage == Stage::Clean,
             Doing::Tidy => true,
-            Doing::Create { .. } | Doing::Start | Doing::Delete => false,
+            Doing::Create { .. } | Doing::Start | Doing::Delete | Doing::Recreate => false,
         })
     }
 

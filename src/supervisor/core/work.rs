@@ -13,21 +13,30 @@ use crate::{
     store::{VmRow, VmState},
 };
 
+/// A kill and a deletion, and each once more if another banger is at it as well.
+const DOOMED: u8 = 4;
+
 impl Core {
     /// Takes over what is stored, and clears up after runs that nobody ended.
     pub(super) fn load(&mut self, found: Vec<Found>) {
         self.loaded = true;
         self.dirty = true;
-        for Found { row, up, ledger, abandoned } in found {
+        for Found { row, up, ledger, abandoned, orphan } in found {
             let id = row.id.clone();
             let name = row.spec.name.clone();
             let lost = !up && row.run_is_open();
+            let remade = abandoned && row.state == VmState::Recreating;
             let tidy = !up && row.state == VmState::Ready && (lost || ledger > 0);
             self.vms.insert(id.clone(), Vm::new(row, up));
             self.touched.insert(id.clone());
+            if let Some(vm) = self.vms.get_mut(&id).filter(|_| orphan) {
+                vm.doomed = DOOMED;
+            }
             if tidy {
                 self.begin(&id, Doing::Tidy, Stage::Clean, Vec::new());
                 self.clean_up(&id);
+            } else if remade && !up {
+                self.begin_recreate(&id, Vec::new());
             } else if abandoned && !up {
                 // Whoever was making it did not come to an end; it never was one. Whoever was
                 // removing it wanted it gone.
@@ -35,6 +44,10 @@ impl Core {
                 self.notice(NoticeLevel::Warning, Some(id.clone()), text, "");
                 self.begin(&id, Doing::Delete, Stage::Clean, Vec::new());
                 self.clean_up(&id);
+            } else if orphan {
+                let text = format!("{name} helped to make an image that nobody makes any more");
+                self.notice(NoticeLevel::Info, Some(id.clone()), text, "");
+                self.settle(&id);
             }
         }
         for (command, body, fresh) in std::mem::take(&mut self.early) {
@@ -117,7 +130,7 @@ impl Core {
                     }
                 }
             }
-            Doing::Create { .. } | Doing::Tidy | Doing::Delete => {}
+            Doing::Create { .. } | Doing::Tidy | Doing::Recreate | Doing::Delete => {}
         }
     }
 
@@ -166,6 +179,7 @@ impl Core {
                 | Stage::Clean
                 | Stage::Mark
                 | Stage::Files
+                | Stage::Recreate
                 | Stage::Remove,
             )) => vm.gone = Some(exit),
         }

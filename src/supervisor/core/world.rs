@@ -117,6 +117,7 @@ impl World {
             up: self.monitors.contains_key(&row.id),
             ledger: 0,
             abandoned: row.state != VmState::Ready,
+            orphan: row.helper_of.as_deref() == Some("gone"),
         };
         let found = self.rows.values().map(found).collect();
         self.give(Input::Loaded(found));
@@ -170,7 +171,14 @@ impl World {
                 let row = self.rows.get(vm).expect("files go before the row");
                 assert_ne!(row.state, VmState::Ready, "that they go is stored before they go");
             }
+            Effect::RecreateDisk { vm, .. } => {
+                let row = self.rows.get(vm).expect("only what is stored is made anew");
+                let state = row.state;
+                assert!(matches!(state, VmState::Ready | VmState::Recreating), "{state:?}");
+                assert!(!self.monitors.contains_key(vm), "a new disk under a running VM");
+            }
             Effect::Persist { .. }
+            | Effect::ChangeImage { .. }
             | Effect::RequestStop { .. }
             | Effect::StandStill { .. }
             | Effect::KillMonitor { .. }
@@ -264,9 +272,15 @@ impl World {
                 let up = self.monitors.contains_key(&vm);
                 (token, if up { Err(problem()) } else { outcome })
             }
-            Effect::CreateDisk { token, .. } | Effect::RunBootstrap { token, .. } => {
+            Effect::RecreateDisk { token, vm } => {
+                if let Some(row) = self.rows.get_mut(&vm).filter(|_| well) {
+                    row.state = VmState::Ready;
+                }
                 (token, outcome)
             }
+            Effect::CreateDisk { token, .. }
+            | Effect::ChangeImage { token, .. }
+            | Effect::RunBootstrap { token, .. } => (token, outcome),
             Effect::LookAtHost { token } => {
                 if well {
                     self.reports();

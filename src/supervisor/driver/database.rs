@@ -13,6 +13,7 @@ use super::{files, monitors::is_up};
 use crate::{
     domain::{ExitRecord, Layout, Notice, Problem, UnixMs, VmId},
     host::fault,
+    image,
     store::{Change, Store, StoreError, VmRow, VmState},
     supervisor::core::{Found, Input, Token},
 };
@@ -105,7 +106,8 @@ fn load(store: &Store, layout: &Layout) -> Result<Vec<Found>, Problem> {
             && !files::is_being_changed(layout, &row.id)
             // As it is now that nobody is at it.
             && store.vm(&row.id)?.is_some_and(|row| row.state != VmState::Ready);
-        Ok(Found { row, up, ledger, abandoned })
+        let orphan = row.helper_of.as_deref().is_some_and(|of| !image::is_worked_on(layout, of));
+        Ok(Found { row, up, ledger, abandoned, orphan })
     };
     rows.into_iter().map(found).collect()
 }

@@ -16,16 +16,17 @@ use super::{
     database::{Database, Request},
     files, look,
     monitors::{self, Starter},
-    snapshot,
+    recreate, snapshot,
 };
 use crate::{
     domain::{ExitRecord, JobId, OverlayKind, Problem, VmId, VmSpec, Wishes},
     host::{LinuxHost, fault, lock::FileLock},
+    image::Catalog,
     monitor::client,
     store::{Change, Store, VmState},
     supervisor::{
         Options,
-        core::{Input, Token},
+        core::{ImageChange, Input, Token},
     },
 };
 
@@ -81,19 +82,48 @@ impl Effects {
     pub fn create(&self, token: Token, vm: VmId, spec: VmSpec, overlay: OverlayKind) {
         self.block(token, move |this| {
             let layout = &this.options.layout;
+            // What will run it must be there, too.
             let bundle = look::bundle(&this.options)?;
+            let catalog = Catalog::new(layout, Some(&bundle), &this.options.packages);
+            let store = Store::open(&layout.database())?;
             match overlay {
                 OverlayKind::DmSnapshot => {
-                    let store = Store::open(&layout.database())?;
-                    snapshot::create(layout, &store, &bundle, &vm, &spec)?;
+                    snapshot::create(layout, &store, &catalog, &vm, &spec)?;
                 }
                 OverlayKind::Reflink | OverlayKind::SparseCopy => {
-                    files::create(&LinuxHost, layout, &bundle, &vm, &spec)?;
+                    files::create(&LinuxHost, layout, &store, &catalog, &vm, &spec)?;
                 }
             }
             let used = look::disk_used(&layout.vm(&vm)).unwrap_or(0);
             let _ = this.inputs.send(Input::DiskUsed(vec![(vm, used)]));
             Ok(())
+        });
+    }
+
+    /// Makes the disk of a VM anew.
+    pub fn recreate(&self, token: Token, vm: VmId) {
+        self.block(token, move |this| {
+            let _lock = this.lock(&vm)?;
+            let layout = &this.options.layout;
+            let catalog = look::catalog(&this.options);
+            let store = Store::open(&layout.database())?;
+            recreate::recreate(&LinuxHost, layout, &store, &catalog, &vm)?;
+            let used = look::disk_used(&layout.vm(&vm)).unwrap_or(0);
+            let _ = this.inputs.send(Input::DiskUsed(vec![(vm, used)]));
+            Ok(())
+        });
+    }
+
+    /// Changes an image of the user's.
+    pub fn change_image(&self, token: Token, change: ImageChange) {
+        self.block(token, move |this| {
+            let catalog = look::catalog(&this.options);
+            let result = match &change {
+                ImageChange::Rename(old, new) => catalog.rename(old, new),
+                ImageChange::Delete(name) => catalog.remove(name),
+            };
+            look::tell_images(&this.options, &this.inputs);
+            result
         });
     }
 

@@ -9,13 +9,12 @@ use std::{
 };
 
 use crate::{
-    bundle::Bundle,
     domain::{ExitRecord, Layout, Problem, VmId, VmSpec},
     host::{
         Host, fault,
         lock::{self, FileLock},
     },
-    image::BaseImage,
+    image::{BaseImage, Catalog, content},
     monitor::{Ground, clear},
     store::{Store, VmState},
     supervisor::{driver::snapshot, ssh_key},
@@ -53,14 +52,21 @@ pub fn is_being_changed(layout: &Layout, vm: &VmId) -> bool {
 pub fn create(
     host: &dyn Host,
     layout: &Layout,
-    bundle: &Bundle,
+    store: &Store,
+    catalog: &Catalog,
     vm: &VmId,
     spec: &VmSpec,
 ) -> Result<(), Problem> {
-    let image = BaseImage::open(bundle, &spec.image)?;
-    let size = size_of(spec, &image)?;
     ssh_key::ensure(&layout.ssh_key())?;
     let paths = layout.vm(vm);
+    let lock = content::lock(layout)
+        .map_err(|error| not_made(host, layout, spec, &layout.bases_lock(), &error))?;
+    let image = catalog.open_for(store, vm)?;
+    let size = size_of(spec, &image)?;
+    // From here on its content is not released: a VM is being made from it.
+    store.record_made_from(vm, image.sha256())?;
+    fault::point("it was written down what the disk is made from");
+    drop(lock);
     let made = || -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(paths.dir())?;
         fault::point("the VM's directory was made");
@@ -168,7 +174,8 @@ pub fn delete(layout: &Layout, store: &Store, vm: &VmId) -> Result<(), Problem> 
     snapshot::release_base(layout, store, vm)
 }
 
-fn run_lock(layout: &Layout, vm: &VmId) -> Result<Option<FileLock>, Problem> {
+/// Held by whoever runs a VM, or must be sure that nobody does; `None` if it runs.
+pub(super) fn run_lock(layout: &Layout, vm: &VmId) -> Result<Option<FileLock>, Problem> {
     let path = layout.vm(vm).run_lock();
     let lock = FileLock::try_exclusive(&path).map_err(|e| {
         let hint = "`banger doctor` checks the directories";

@@ -90,7 +90,13 @@ mod tests {
         let parts = [
             Input::HostFacts(HostView::default()),
             Input::Bundle(BundleView::Unknown),
-            Input::Loaded(vec![Found { row, up: true, ledger: 1, abandoned: false }]),
+            Input::Loaded(vec![Found {
+                row,
+                up: true,
+                ledger: 1,
+                abandoned: false,
+                orphan: false,
+            }]),
             Input::DiskUsed(Vec::new()),
         ];
         for part in parts {

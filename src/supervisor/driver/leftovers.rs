@@ -3,16 +3,19 @@
 
 use std::fs;
 
+use super::{look, recreate};
 use crate::{
     domain::{Layout, VmId},
     host::lock::{self, FileLock},
     monitor::{self, Ground},
     names,
     store::Store,
+    supervisor::Options,
 };
 
 /// Removes it. What somebody uses, and what does not go, stays for the next banger. Blocks.
-pub fn sweep(layout: &Layout) {
+pub fn sweep(options: &Options) {
+    let layout = &options.layout;
     let shared = Store::open(&layout.database()).and_then(|store| {
         if !monitor::has_unused(&store)? {
             return Ok(Vec::new());
@@ -24,6 +27,11 @@ pub fn sweep(layout: &Layout) {
     }
     if let Err(error) = names::sweep(&layout.run) {
         tracing::warn!(%error, "the name server's files stay");
+    }
+    let images = look::catalog(options).sweep();
+    let disks = Store::open(&layout.database()).and_then(|store| recreate::sweep(layout, &store));
+    for problem in [images, disks].into_iter().filter_map(Result::err) {
+        tracing::warn!(%problem, "what was interrupted stays for the next banger");
     }
     locks(layout);
 }

@@ -13,6 +13,7 @@ use crate::{
         facts::{self, KvmState},
         helper, net,
     },
+    image::Catalog,
     supervisor::{Options, core::Input},
     vmm::choose::{Choice, Findings, choose},
 };
@@ -25,14 +26,26 @@ pub fn bundle(options: &Options) -> Result<Bundle, Problem> {
     Bundle::open(&locate(&options.runtime_dir)?.dir)
 }
 
+/// All images: those of the runtime directory, if there is one, and the user's.
+#[must_use]
+pub fn catalog(options: &Options) -> Catalog {
+    Catalog::new(&options.layout, bundle(options).ok().as_ref(), &options.packages)
+}
+
 /// Tells the core what the runtime directory is like.
 pub fn tell_bundle(options: &Options, inputs: &mpsc::UnboundedSender<Input>) {
-    let (view, images) = match bundle(options) {
-        Ok(bundle) => (BundleView::Ready { dir: bundle.dir().to_owned() }, bundle.images()),
-        Err(problem) => (BundleView::Missing { problem }, Vec::new()),
+    let (view, bundle) = match bundle(options) {
+        Ok(bundle) => (BundleView::Ready { dir: bundle.dir().to_owned() }, Some(bundle)),
+        Err(problem) => (BundleView::Missing { problem }, None),
     };
-    let _ = inputs.send(Input::Images(images));
+    let catalog = Catalog::new(&options.layout, bundle.as_ref(), &options.packages);
+    let _ = inputs.send(Input::Images(catalog.list()));
     let _ = inputs.send(Input::Bundle(view));
+}
+
+/// Tells the core which images there are.
+pub fn tell_images(options: &Options, inputs: &mpsc::UnboundedSender<Input>) {
+    let _ = inputs.send(Input::Images(catalog(options).list()));
 }
 
 /// What runs a VM with these wishes here, how it reaches the world, and why. A VM's own wishes go

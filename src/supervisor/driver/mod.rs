@@ -13,6 +13,7 @@ mod hosts;
 mod leftovers;
 pub(super) mod look;
 mod monitors;
+mod recreate;
 mod snapshot;
 
 use std::{
@@ -108,10 +109,10 @@ pub fn start(options: Options) -> Result<(SupervisorHandle, SupervisorGuard), Pr
     let (inputs, inbox) = mpsc::unbounded_channel();
     let options = Arc::new(options);
     let images = Arc::new(Desk::new(&options));
-    let layout = options.layout.clone();
+    let swept = Arc::clone(&options);
     let sweeper = thread::Builder::new().name("sweeper".into());
     let sweeper = sweeper
-        .spawn(move || leftovers::sweep(&layout))
+        .spawn(move || leftovers::sweep(&swept))
         .map_err(|e| Problem::new("cannot start the supervisor", e.to_string(), ""))?;
     let (database, database_thread) =
         Database::start(store, options.layout.clone(), inputs.clone());
@@ -220,6 +221,8 @@ impl Driver {
                 self.look_at_disks();
             }
             Input::RowsChanged(rows) => {
+                // Another process may have changed images: they are written down there, too.
+                self.look_at_images();
                 // A run that another process began, or that we began and follow already.
                 for row in rows.iter().filter(|row| row.run_is_open()) {
                     self.effects.follow(row.id.clone());
@@ -249,6 +252,8 @@ impl Driver {
             Effect::StandStill { token, vm, still } => self.effects.stand_still(token, vm, still),
             Effect::KillMonitor { token, vm } => self.effects.kill_monitor(token, vm),
             Effect::CleanUp { token, vm, lost } => self.effects.clean_up(token, vm, lost),
+            Effect::RecreateDisk { token, vm } => self.effects.recreate(token, vm),
+            Effect::ChangeImage { token, change } => self.effects.change_image(token, change),
             Effect::DeleteFiles { token, vm } => self.effects.delete(token, vm),
             Effect::RunBootstrap { token, job } => self.effects.run_bootstrap(token, job),
             Effect::LookAtHost { token } => self.effects.look_at_host(token),
@@ -282,6 +287,11 @@ impl Driver {
         tokio::task::spawn_blocking(move || look::tell_bundle(&options, &inputs));
     }
 
+    fn look_at_images(&self) {
+        let Effects { options, inputs, .. } = self.effects.clone();
+        tokio::task::spawn_blocking(move || look::tell_images(&options, &inputs));
+    }
+
     fn look_at_disks(&self) {
         let Effects { options, inputs, .. } = self.effects.clone();
         tokio::task::spawn_blocking(move || {
@@ -296,6 +306,7 @@ impl Driver {
         });
         if self.effects.options.origin == Origin::Tui {
             self.look_at_disks();
+            self.look_at_images();
             database.ask(Request::Maintain(now()));
         }
     }
