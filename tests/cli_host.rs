@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used)]
 
-#[allow(dead_code, reason = "a part of what the verbs' tests share")]
 mod cli_kit;
 
 use std::fs;
