@@ -14,6 +14,11 @@ pub mod cli;
 pub mod config;
 #[cfg(feature = "app")]
 pub mod host;
+/// What the guest's init needs of `host`, when it is built alone.
+#[cfg(not(feature = "app"))]
+pub mod host {
+    pub mod ext4;
+}
 #[cfg(feature = "app")]
 pub mod image;
 #[cfg(feature = "app")]

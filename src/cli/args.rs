@@ -61,6 +61,8 @@ pub enum Verb {
     Rm(Rm),
     /// Give a VM another name; the guest takes it at its next start
     Rename(Rename),
+    /// Make the disk of a VM larger; the guest has it at its next start
+    Resize(Resize),
     /// Open a shell in a VM, or run a command in it, through SSH
     Ssh(Ssh),
     /// Attach to a VM's serial console; Ctrl-] leaves
@@ -266,6 +268,16 @@ pub struct Rename {
     /// Its new name
     #[arg(allow_hyphen_values = true)]
     pub new: String,
+}
+
+/// `resize`.
+#[derive(Debug, Args)]
+pub struct Resize {
+    /// Name of the VM
+    pub name: String,
+    /// The disk's new size: 8G, 8192M or 8192; never less than it has
+    #[arg(allow_hyphen_values = true)]
+    pub size: String,
 }
 
 /// `ssh`.

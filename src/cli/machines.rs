@@ -1,4 +1,4 @@
-//! `start`, `stop`, `kill`, `restart`, `pause`, `resume`, `rm` and `rename`: what changes VMs by
+//! `start`, `stop`, `kill`, `restart`, `pause`, `resume`, `rm`, `rename` and `resize`: what changes VMs by
 //! name.
 
 use std::{
@@ -8,14 +8,16 @@ use std::{
 };
 
 use super::{
-    args::{self, Names, Recreate, Rename, Rm, Start},
+    args::{self, Names, Recreate, Rename, Resize, Rm, Start},
     client::{Client, Task, Until, Wait},
     exit::{self, Failure, Outcome},
     find, out,
     setup::Setup,
     ssh,
 };
-use crate::domain::{CommandBody, Field, FieldProblem, Problem, VmName, VmView};
+use crate::domain::{
+    BundleView, ByteSize, CommandBody, Field, FieldProblem, Problem, VmName, VmView, parse_mib,
+};
 
 /// `start`.
 ///
@@ -251,6 +253,23 @@ pub fn rename(rename: &Rename, client: &mut Client) -> Outcome {
     client.ask(&rename.name, CommandBody::Rename(vm.id.clone(), new.clone()))?;
     let later = if vm.phase.is_up() { " (the guest takes it at its next start)" } else { "" };
     out::line(format!("{}: is {new} now{later}", vm.spec.name))?;
+    Ok(exit::OK)
+}
+
+/// `resize`.
+///
+/// # Errors
+/// When there is no such VM, or its disk cannot have that size.
+pub fn resize(resize: &Resize, client: &mut Client) -> Outcome {
+    let size = parse_mib(&resize.size)
+        .map_err(|message| Failure::Fields(vec![FieldProblem { field: Field::Disk, message }]))?;
+    // How large a disk is that nobody resized yet, its image says.
+    client.wait(|fleet| fleet.host.bundle != BundleView::Unknown)?;
+    let fleet = client.loaded()?;
+    let vm = find::one(&fleet, &resize.name)?;
+    client.ask(&resize.name, CommandBody::Resize(vm.id.clone(), size))?;
+    let later = if vm.phase.is_up() { " (the guest has it at its next start)" } else { "" };
+    out::line(format!("{}: its disk has {} now{later}", vm.spec.name, ByteSize(size << 20)))?;
     Ok(exit::OK)
 }
 

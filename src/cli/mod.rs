@@ -82,6 +82,7 @@ pub fn run(verb: &Verb, connect: Connect) -> Outcome {
         Verb::Rm(rm) => machines::rm(rm, &mut client),
         Verb::Recreate(recreate) => machines::recreate(recreate, &mut client),
         Verb::Rename(rename) => machines::rename(rename, &mut client),
+        Verb::Resize(resize) => machines::resize(resize, &mut client),
         Verb::Ssh(ssh) => ssh::run(ssh, client, &setup),
         Verb::Renumber => renumber::run(client, &setup),
         Verb::Console(console) => {

@@ -36,6 +36,8 @@ pub enum CommandBody {
     Resume(VmId),
     /// Give another name; the guest takes it at its next start.
     Rename(VmId, VmName),
+    /// Make its disk this large, in MiB; the guest has it at its next start. Never smaller.
+    Resize(VmId, u64),
     /// Remove the VM and its disk. It must be off.
     Delete(VmId),
     /// Make the VM's disk anew from its image as that is now; all that is on it is lost. It must be

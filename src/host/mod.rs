@@ -8,6 +8,7 @@ pub mod call;
 pub mod dirs;
 pub mod disk;
 pub mod dm;
+pub mod ext4;
 pub mod facts;
 mod fake;
 pub mod fault;

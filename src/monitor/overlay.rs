@@ -13,7 +13,10 @@ use serde_json::json;
 use super::ground::Ground;
 use crate::{
     domain::{Layout, OverlayKind, Problem, VmPaths},
-    host::ops::{Done, Op},
+    host::{
+        dm,
+        ops::{Done, Op},
+    },
     store::{LedgerKind, VmRow},
 };
 
@@ -33,9 +36,13 @@ pub fn open(ground: &Ground<'_>, row: &VmRow, paths: &VmPaths) -> Result<PathBuf
         OverlayKind::DmSnapshot => snapshot(ground, row, paths),
         OverlayKind::Reflink | OverlayKind::SparseCopy => {
             let disk = paths.disk();
-            let is_file = disk.metadata().map_err(|e| unusable(&disk, &e))?.is_file();
-            let no_file = || unusable(&disk, &io::Error::other("it is no file"));
-            is_file.then_some(disk.clone()).ok_or_else(no_file)
+            let meta = disk.metadata().map_err(|e| unusable(&disk, &e))?;
+            if !meta.is_file() {
+                return Err(unusable(&disk, &io::Error::other("it is no file")));
+            }
+            let bytes = row.spec.disk_mib.map_or(0, |mib| mib << 20);
+            lengthen(&disk, meta.len(), bytes).map_err(|e| unusable(&disk, &e))?;
+            Ok(disk)
         }
     }
 }
@@ -56,6 +63,9 @@ fn snapshot(ground: &Ground<'_>, row: &VmRow, paths: &VmPaths) -> Result<PathBuf
     let cow = cow.map_err(|e| unusable(&cow_path, &e))?;
     let base_bytes = base.metadata().map_err(|e| unusable(&base_path, &e))?.len();
     let bytes = row.spec.disk_mib.map_or(base_bytes, |mib| base_bytes.max(mib << 20));
+    // Made for the disk as it was then.
+    let cow_bytes = cow.metadata().map_err(|e| unusable(&cow_path, &e))?.len();
+    lengthen(&cow_path, cow_bytes, dm::cow_bytes(bytes)).map_err(|e| unusable(&cow_path, &e))?;
 
     let vm = &row.id;
     let detail = SnapshotDetail { base: sha256.clone() };
@@ -70,6 +80,18 @@ fn snapshot(ground: &Ground<'_>, row: &VmRow, paths: &VmPaths) -> Result<PathBuf
             Err(Problem::new("cannot make the VM's disk", why, "are all bangers of one version?"))
         }
     }
+}
+
+/// Gives a file the length that was asked for since it was made, if it is shorter. What is added
+/// is a hole; the guest's init lets the file system have it. Interrupted, it is done at the next
+/// start.
+fn lengthen(path: &Path, has: u64, wanted: u64) -> io::Result<()> {
+    if has >= wanted {
+        return Ok(());
+    }
+    let file = OpenOptions::new().write(true).open(path)?;
+    file.set_len(wanted)?;
+    file.sync_all()
 }
 
 fn unusable(path: &Path, error: &io::Error) -> Problem {

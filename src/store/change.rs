@@ -14,6 +14,8 @@ pub enum Change {
     State(VmId, VmState),
     /// See [`Store::rename`].
     Rename(VmId, VmName),
+    /// See [`Store::resize`].
+    Resize(VmId, u64),
     /// See [`Store::remove_vm`].
     Remove(VmId),
 }
@@ -29,6 +31,7 @@ impl Store {
             Change::Wanted(vm, wanted) => self.set_wanted(vm, *wanted),
             Change::State(vm, state) => self.set_state(vm, *state),
             Change::Rename(vm, name) => self.rename(vm, name),
+            Change::Resize(vm, mib) => self.resize(vm, *mib),
             Change::Remove(vm) => self.remove_vm(vm),
         }
     }

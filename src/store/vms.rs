@@ -130,6 +130,17 @@ impl Store {
         })
     }
 
+    /// Sets the size of the disk, in MiB. The disk itself follows at the next start.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchVm`], or the file.
+    pub fn resize(&self, vm: &VmId, mib: u64) -> Result<(), StoreError> {
+        self.write(Survive::PowerLoss, "cannot store the size of the disk", |tx| {
+            let sql = "UPDATE vms SET disk_mib = ?2 WHERE id = ?1";
+            one(vm, tx.prepare_cached(sql)?.execute(params![vm.as_str(), mib.cast_signed()])?)
+        })
+    }
+
     /// Removes a VM of which nothing is left on the host.
     ///
     /// # Errors

@@ -14,6 +14,7 @@
 //! | deleting | denied | denied | denied | denied | ignored; queued if that was interrupted | denied | denied | denied |
 //!
 //! A new disk (recreate) is for VMs that are off, stopped or crashed, and denied to all others.
+//! A resize is judged as a rename is, and must make the disk larger.
 //!
 //! A stop of a VM that is off, but that is wanted to run (its start failed, or the host went
 //! down), is queued as well: it only stores that it is not wanted any more.
@@ -41,6 +42,8 @@ pub enum Verb {
     Recreate,
     /// Give another name.
     Rename,
+    /// Make the disk larger.
+    Resize,
     /// Let its CPUs stand still.
     Pause,
     /// Let them go on.
@@ -57,6 +60,7 @@ impl Verb {
             Self::Delete => "delete",
             Self::Recreate => "recreate",
             Self::Rename => "rename",
+            Self::Resize => "resize",
             Self::Pause => "pause",
             Self::Resume => "resume",
         }
@@ -208,6 +212,24 @@ pub fn create<'a>(
     Ok(())
 }
 
+/// Judges whether a disk can be made `mib` MiB large; `now` is its size if that is known.
+///
+/// # Errors
+/// If it would be smaller, or larger than a disk can be.
+pub fn size(vm: &VmName, now: Option<u64>, mib: u64) -> Result<(), Problem> {
+    let what = || format!("cannot resize {vm}");
+    if let Some(now) = now.filter(|now| mib < *now) {
+        let why = format!("its disk has {now} MiB, and disks are never shrunk: that loses data");
+        let hint = format!("give it more than {now} MiB, or make a new VM");
+        return Err(Problem::new(what(), why, hint));
+    }
+    if !VmSpec::DISK_MIB.contains(&mib) {
+        let why = format!("a disk is 16 MiB to 16 TiB, not {mib} MiB");
+        return Err(Problem::new(what(), why, "choose another size"));
+    }
+    Ok(())
+}
+
 /// Judges whether a name is free.
 ///
 /// # Errors
@@ -298,6 +320,16 @@ mod tests {
             Problem::new("no runtime directory", "looked in /x", "banger runtime bootstrap");
         at.bundle = BundleView::Missing { problem: missing };
         assert_eq!(host(&spec, &at).expect_err("missing").hint, "banger runtime bootstrap");
+    }
+
+    #[test]
+    fn a_disk_is_never_shrunk() {
+        let web: VmName = "web".parse().expect("a name");
+        assert_eq!(size(&web, Some(256), 256), Ok(()));
+        assert_eq!(size(&web, None, 257), Ok(()));
+        let smaller = size(&web, Some(256), 255).expect_err("smaller");
+        assert!(smaller.why.contains("has 256 MiB") && smaller.why.contains("never shrunk"));
+        assert!(size(&web, Some(256), 17 << 20).is_err(), "larger than ext4 can be");
     }
 
     #[test]

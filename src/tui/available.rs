@@ -42,7 +42,11 @@ fn reason(state: &State, action: Action) -> Option<String> {
         | Action::VmPause
         | Action::VmDelete => verb(state, action),
         Action::VmDetail | Action::Mark => none_selected(state),
-        Action::VmShell | Action::VmConsole | Action::VmRename | Action::CopySsh => {
+        Action::VmShell
+        | Action::VmConsole
+        | Action::VmRename
+        | Action::VmResize
+        | Action::CopySsh => {
             if state.marks.len() > 1 {
                 return Some("this works on one machine; u takes the marks away".to_owned());
             }
@@ -173,8 +177,10 @@ fn one(state: &State, action: Action) -> Option<String> {
         Action::CopySsh if vm.ssh.is_none() => {
             Some(format!("{name} is {word}: there is no address to copy"))
         }
-        Action::VmRename if state.gone => Some(GONE.to_owned()),
-        Action::VmRename if vm.phase == Phase::Deleting => Some(format!("{name} is {word}")),
+        Action::VmRename | Action::VmResize if state.gone => Some(GONE.to_owned()),
+        Action::VmRename | Action::VmResize if vm.phase == Phase::Deleting => {
+            Some(format!("{name} is {word}"))
+        }
         _ => None,
     }
 }

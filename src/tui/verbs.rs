@@ -34,6 +34,14 @@ pub fn run(action: Action, cx: &mut Cx<'_>) -> bool {
                 cx.push(Box::new(Prompt::rename(vm)));
             }
         }
+        Action::VmResize => {
+            if let Some(vm) = cx.state.targets().first() {
+                let images = &cx.state.fleet.images;
+                let of_image = || images.iter().find(|image| image.name == vm.spec.image);
+                let now = vm.spec.disk_mib.or_else(|| of_image().map(|image| image.size >> 20));
+                cx.push(Box::new(Prompt::resize(vm, now)));
+            }
+        }
         Action::VmShell | Action::VmConsole => {
             if let Some(vm) = cx.state.targets().first() {
                 let kind = match action {

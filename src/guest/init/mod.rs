@@ -117,6 +117,11 @@ fn boot(params: &GuestParams) -> Result<std::convert::Infallible, Fatal> {
     load_modules()?;
     nix::unistd::sethostname(params.hostname.as_str()).context(|| "cannot set the host name")?;
     root::mount_root(&params.root, &events)?;
+    if !params.root.read_only
+        && let Err(error) = root::fill_disk(&params.root)
+    {
+        println!("banger: {error}");
+    }
     if let Some(network) = &params.network {
         network::wait_for_interface(&events)?;
         network::configure(network, network::INTERFACE)?;

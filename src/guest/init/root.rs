@@ -12,7 +12,7 @@ use super::{
     Context as _, Fatal,
     uevent::{DEADLINE, Events},
 };
-use crate::guest::RootFs;
+use crate::{guest::RootFs, host::ext4};
 
 /// Where the root file system is mounted before it becomes `/`.
 const NEW_ROOT: &str = "/newroot";
@@ -39,6 +39,18 @@ pub fn mount_root(root: &RootFs, events: &Events) -> Result<(), Fatal> {
             Err(Fatal::new(what, why))
         }
     }
+}
+
+/// Lets the file system have all of its disk, which may have become larger since the last start,
+/// or larger than the image's when it was made.
+pub fn fill_disk(root: &RootFs) -> Result<(), Fatal> {
+    if root.fstype() != "ext4" {
+        return Ok(());
+    }
+    let device = root.device();
+    ext4::fill(Path::new(device), Path::new(NEW_ROOT))
+        .map(drop)
+        .context(|| format!("the file system cannot have all of {device}"))
 }
 
 /// Makes the mounted file system `/`, takes the kernel's file systems along, and frees the

@@ -6,8 +6,8 @@ use super::{
 };
 use crate::{
     domain::{
-        Admission, CommandBody, Denied, JobId, JobState, OverlayKind, Problem, StepState, VmId,
-        VmName, VmSpec, Wanted,
+        Admission, ByteSize, CommandBody, Denied, JobId, JobState, OverlayKind, Problem, StepState,
+        VmId, VmName, VmSpec, Wanted,
     },
     store::{Change, VmRow},
     supervisor::admit::{self, Standing, Verb, Verdict},
@@ -46,6 +46,7 @@ impl Core {
             CommandBody::Pause(vm) => self.stand_still(&vm, true, body),
             CommandBody::Resume(vm) => self.stand_still(&vm, false, body),
             CommandBody::Rename(vm, name) => self.rename(&vm, name, body),
+            CommandBody::Resize(vm, mib) => self.resize(&vm, mib, body),
             CommandBody::Bootstrap => self.start_bootstrap(body),
             CommandBody::LookAtHost => self.look_at_host(body),
             CommandBody::CleanHost => self.clean_host(body),
@@ -127,7 +128,7 @@ impl Core {
             Verb::Delete => (format!("delete {name}"), DELETE_STEPS.to_vec()),
             Verb::Recreate => (format!("recreate {name}"), vec!["disk"]),
             // These have ways of their own: they go beside everything else.
-            Verb::Rename | Verb::Pause | Verb::Resume => (String::new(), Vec::new()),
+            Verb::Rename | Verb::Resize | Verb::Pause | Verb::Resume => (String::new(), Vec::new()),
         };
         let job = self.jobs.add(title, Some(id.clone()), body, &steps, self.now);
         match verb {
@@ -139,7 +140,7 @@ impl Core {
             Verb::Restart => self.begin_or_join_stop(id, job, false, true),
             Verb::Delete => self.begin_delete(id, vec![job]),
             Verb::Recreate => self.begin_recreate(id, vec![job]),
-            Verb::Rename | Verb::Pause | Verb::Resume => {}
+            Verb::Rename | Verb::Resize | Verb::Pause | Verb::Resume => {}
         }
         Admission::Queued(job)
     }
@@ -268,6 +269,32 @@ impl Core {
         let token = self.token(Owner::Rename(id.clone(), job));
         let change = Change::Rename(id.clone(), name);
         self.out.push(Effect::Persist { token, change });
+        Admission::Queued(job)
+    }
+
+    fn resize(&mut self, id: &VmId, mib: u64, body: CommandBody) -> Admission {
+        let Some(vm) = self.vms.get(id) else { return denied(no_such(id)) };
+        let spec = &vm.row.spec;
+        match admit::verb(Verb::Resize, &standing(vm)) {
+            Verdict::Ignore(text) => return Admission::Ignored(text),
+            Verdict::Deny(problem) => return denied(problem),
+            Verdict::Queue => {}
+        }
+        let mut images = self.images.iter().flatten();
+        let of_image = || images.find(|image| image.name == spec.image).map(|i| i.size >> 20);
+        let now = spec.disk_mib.or_else(of_image);
+        if let Err(problem) = admit::size(&spec.name, now, mib) {
+            return denied(problem);
+        }
+        let size = ByteSize(mib << 20);
+        if now == Some(mib) {
+            return Admission::Ignored(format!("the disk of {} has {size}", spec.name));
+        }
+        let title = format!("resize {} to {size}", spec.name);
+        let job = self.jobs.add(title, Some(id.clone()), body, &[], self.now);
+        self.jobs.begin(job, false);
+        let token = self.token(Owner::Resize(id.clone(), job, mib));
+        self.out.push(Effect::Persist { token, change: Change::Resize(id.clone(), mib) });
         Admission::Queued(job)
     }
 

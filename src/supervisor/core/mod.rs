@@ -85,6 +85,8 @@ enum Owner {
     Task(VmId),
     /// A renaming of a VM.
     Rename(VmId, JobId),
+    /// A larger disk of a VM, in MiB.
+    Resize(VmId, JobId, u64),
     /// A pause (true) or resumption of a VM.
     Still(VmId, JobId, bool),
     /// A change of an image, and what is told when it is done.

@@ -6,8 +6,8 @@ use super::{
 };
 use crate::{
     domain::{
-        JobId, JobState, MonitorPhase, NoticeLevel, Phase, Problem, StepState, StopLadder, VmId,
-        Wanted,
+        ByteSize, JobId, JobState, MonitorPhase, NoticeLevel, Phase, Problem, StepState,
+        StopLadder, VmId, Wanted,
     },
     store::{Change, VmState},
 };
@@ -50,6 +50,21 @@ impl Core {
                 self.stage_done(&id, stage, result);
             }
             Some(Owner::Rename(id, job)) => self.renamed(&id, job, result),
+            Some(Owner::Resize(id, job, mib)) => match result {
+                Ok(()) => {
+                    let vm = self.touch(&id).map(|vm| {
+                        vm.row.spec.disk_mib = Some(mib);
+                        (vm.row.spec.name.clone(), vm.up)
+                    });
+                    if let Some((name, up)) = vm {
+                        let when = if up { "; its guest has it at the next start" } else { "" };
+                        let text =
+                            format!("the disk of {name} has {} now{when}", ByteSize(mib << 20));
+                        self.jobs_done(&id, &[job], text);
+                    }
+                }
+                Err(problem) => self.jobs_failed(&id, &[job], &problem),
+            },
             Some(Owner::Still(id, job, still)) => match result {
                 Ok(()) => {
                     let name = self.vms.get(&id).map(|vm| vm.row.spec.name.to_string());

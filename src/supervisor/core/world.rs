@@ -330,6 +330,9 @@ impl World {
                 }
                 self.rows.get_mut(&vm).ok_or_else(gone)?.spec.name = name;
             }
+            Change::Resize(vm, mib) => {
+                self.rows.get_mut(&vm).ok_or_else(gone)?.spec.disk_mib = Some(mib);
+            }
             Change::Remove(vm) => {
                 assert!(!self.monitors.contains_key(&vm), "removed while up");
                 self.rows.remove(&vm).ok_or_else(gone)?;

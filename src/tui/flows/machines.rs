@@ -166,6 +166,18 @@ fn rename_says_what_is_wrong_with_a_name() {
 }
 
 #[test]
+fn a_disk_is_resized_by_a_size_that_is_one() {
+    let mut ui = Ui::new(80, 24, some());
+    ui.send_keys("jDmuch<enter>");
+    assert!(ui.screen().contains("is no size"), "{}", ui.screen());
+    assert!(ui.screen().contains("never smaller"), "{}", ui.screen());
+    ui.send_keys("<ctrl-u>8G<enter>");
+    let CommandBody::Resize(_, mib) = ui.command() else { panic!("a resize") };
+    assert_eq!(mib, 8192);
+    assert!(!ui.screen().contains("New size"), "{}", ui.screen());
+}
+
+#[test]
 fn quitting_asks_only_while_jobs_run_and_esc_never_quits() {
     let mut ui = Ui::new(80, 24, some());
     ui.send_keys("<esc><esc><esc>");

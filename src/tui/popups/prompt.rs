@@ -7,7 +7,7 @@ use ratatui::{
 
 use crate::{
     config::theme::Slot,
-    domain::{Admission, CommandBody, ImageName, VmId, VmName, VmView},
+    domain::{Admission, ByteSize, CommandBody, ImageName, VmId, VmName, VmView, parse_mib},
     tui::{
         action::{Action, Context},
         event::{Answer, Handled, LayerEvent, Ticket},
@@ -25,6 +25,8 @@ const MAX: usize = 400;
 enum Kind {
     /// A new name for this machine.
     Rename(VmId),
+    /// A larger disk for this machine.
+    Resize(VmId),
     /// What is imported, and under which name.
     Import,
     /// Where this image is written to.
@@ -59,6 +61,27 @@ impl Prompt {
             label: "New name".to_owned(),
             kind: Kind::Rename(vm.id.clone()),
             text: name,
+            problem: None,
+            sent: None,
+        }
+    }
+
+    /// Asks how large the disk is to be; `now` is its size in MiB, if that is known.
+    #[must_use]
+    pub fn resize(vm: &VmView, now: Option<u64>) -> Self {
+        let name = vm.spec.name.to_string();
+        let has =
+            now.map_or_else(String::new, |mib| format!("Its disk has {}. ", ByteSize(mib << 20)));
+        let mut lines = vec![format!("{has}It can become larger, never smaller.")];
+        if vm.phase.is_up() {
+            lines.push("The guest has the larger disk at its next start.".to_owned());
+        }
+        Self {
+            title: format!("Resize the disk of {name}"),
+            lines,
+            label: "New size, such as 8G".to_owned(),
+            kind: Kind::Resize(vm.id.clone()),
+            text: String::new(),
             problem: None,
             sent: None,
         }
@@ -133,6 +156,10 @@ impl Prompt {
                         self.sent = Some(cx.command(CommandBody::Rename(id.clone(), name)));
                     }
                 }
+            },
+            Kind::Resize(id) => match parse_mib(&self.text) {
+                Err(why) => self.problem = Some(why),
+                Ok(mib) => self.sent = Some(cx.command(CommandBody::Resize(id.clone(), mib))),
             },
             Kind::Import | Kind::Export(_) => self.accept_path(cx),
             Kind::Delete { expect, .. } if self.text.trim() != expect => {
