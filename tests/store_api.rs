@@ -30,6 +30,7 @@ fn vm(n: u32, name: &str) -> VmRow {
         disk_mib: Some(1024),
         restore: true,
         wishes: Wishes::default(),
+        extras: Default::default(),
     };
     VmRow::new(id(n), spec, OverlayKind::SparseCopy, UnixMs(1_700_000_000_000))
 }

@@ -62,7 +62,7 @@ proptest::proptest! {
                 memory_mib: 64,
                 disk_mib: None,
                 restore: false,
-                wishes: Wishes::default(),
+                wishes: Wishes::default(), extras: Default::default(),
             };
             let row = VmRow::new(id(n), spec, OverlayKind::SparseCopy, UnixMs(0));
             stores[0].insert_vm(&row).expect("insert");

@@ -29,6 +29,7 @@ fn vm(n: u32, name: &str) -> VmRow {
         disk_mib: None,
         restore: false,
         wishes: Wishes::default(),
+        extras: Default::default(),
     };
     VmRow::new(id(n), spec, OverlayKind::Reflink, UnixMs(1))
 }

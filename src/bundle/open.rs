@@ -4,11 +4,12 @@ use std::{
     collections::BTreeMap,
     env,
     ffi::OsStr,
+    fs, io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
-use super::{Manifest, RECORD_FILE, Record, packages, place};
+use super::{Manifest, RECORD_FILE, Record, format::initrd, packages, place};
 use crate::domain::{ImageView, Problem};
 
 /// A runtime directory whose record has been read. Cheap to make: no other file is read.
@@ -92,6 +93,14 @@ impl Bundle {
     #[must_use]
     pub fn initrd(&self) -> PathBuf {
         self.dir.join(INITRD)
+    }
+
+    /// The initrd with one more file in it.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn initrd_with(&self, name: &str, data: &[u8]) -> io::Result<Vec<u8>> {
+        initrd::with_file(&fs::read(self.initrd())?, name, data)
     }
 
     /// All of the kernel's modules: an ext4 file system to be read only, whose root is what
@@ -212,8 +221,6 @@ pub(super) fn find_program(name: &str, path: Option<&OsStr>) -> Option<PathBuf> 
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
     use crate::bundle::{FileRecord, ImageRecord};
 

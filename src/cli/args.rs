@@ -191,6 +191,12 @@ pub struct Create {
     /// How its disk shares the image's data: dm-snapshot, reflink, sparse-copy [default: auto]
     #[arg(long, value_name = "OVERLAY")]
     pub overlay: Option<String>,
+    /// A file of public SSH keys that may log in too; can be given several times
+    #[arg(long, value_name = "FILE")]
+    pub key: Vec<PathBuf>,
+    /// User data for cloud-init, for an image that has it: at most 64 KiB
+    #[arg(long, value_name = "FILE")]
+    pub user_data: Option<PathBuf>,
     /// `banger --restore` starts it even if it was off
     #[arg(long)]
     pub restore_at_login: bool,

@@ -7,10 +7,14 @@ use super::{
     find, machines, out,
     setup::Setup,
 };
+use std::path::PathBuf;
+
 use crate::config::NewVm;
 use crate::domain::{
-    BundleView, CommandBody, Field, FieldProblem, Fleet, ImageView, Problem, VmDraft, VmSpec,
+    BundleView, CommandBody, Extras, Field, FieldProblem, Fleet, ImageView, Problem, VmDraft,
+    VmSpec,
 };
+use crate::supervisor::extras::Given;
 
 /// Makes a VM.
 ///
@@ -65,11 +69,22 @@ fn spec(create: &Create, fleet: &Fleet, defaults: &NewVm) -> Result<VmSpec, Fail
         vmm: create.vmm.clone().unwrap_or_default(),
         network: create.network.clone().unwrap_or_default(),
         overlay: create.overlay.clone().unwrap_or_default(),
+        ..VmDraft::default()
     };
-    let (spec, mut problems) = match draft.validate() {
+    let (mut spec, mut problems) = match draft.validate() {
         Ok(spec) => (Some(spec), Vec::new()),
         Err(problems) => (None, problems),
     };
+    // Here files are named as in any program; their content is looked at at once.
+    let whole = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+    let extras = Extras {
+        keys: create.key.iter().map(whole).collect(),
+        user_data: create.user_data.as_ref().map(whole),
+    };
+    problems.extend(Given::read(&extras).err().into_iter().flatten());
+    if let Some(spec) = &mut spec {
+        spec.extras = extras;
+    }
     let has = |problems: &[FieldProblem], field| problems.iter().any(|p| p.field == field);
     if image.is_none() && !has(&problems, Field::Image) {
         problems.push(FieldProblem {
@@ -139,6 +154,8 @@ mod tests {
             vmm: None,
             network: None,
             overlay: None,
+            key: Vec::new(),
+            user_data: None,
             restore_at_login: false,
             start: false,
             wait: Wait::default(),
@@ -191,10 +208,12 @@ mod tests {
         bad.vmm = Some("xen".into());
         bad.network = Some("bridge".into());
         bad.overlay = Some("zfs".into());
+        bad.key = vec!["/nonexistent.pub".into()];
+        bad.user_data = Some("/nonexistent".into());
         let told = problems(&bad, &with_images());
         let fields: Vec<_> = told.iter().map(|t| t.split(':').next().unwrap()).collect();
-        let all = ["name", "image", "vcpus", "memory", "disk", "vmm", "network", "overlay"];
-        assert_eq!(fields, all);
+        let first = ["name", "image", "vcpus", "memory", "disk", "vmm", "network", "overlay"];
+        assert_eq!(fields, [&first[..], &["key", "user-data"]].concat());
         assert!(told[1].ends_with("did you mean debian?"), "{told:?}");
         assert_eq!(told[6], "network: “bridge”: it is auto, tap or user");
     }

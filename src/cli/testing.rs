@@ -24,6 +24,7 @@ pub fn vm(name: &str) -> VmView {
             disk_mib: None,
             restore: false,
             wishes: Wishes::default(),
+            extras: Default::default(),
         },
         phase: Phase::Stopped,
         wanted: Wanted::Stopped,

@@ -46,6 +46,6 @@ pub use problem::{FieldProblem, Problem};
 pub use recipe::RecipeProblem;
 pub use report::{CheckLevel, CheckView, HostReport, MadeState, MadeView, OrphanView};
 pub use size::{ByteSize, parse_mib};
-pub use spec::{Field, OverlayKind, VmDraft, VmSpec, VmmKind, Wishes};
+pub use spec::{Extras, Field, OverlayKind, VmDraft, VmSpec, VmmKind, Wishes};
 pub use stop::{Method, Rung, StopLadder};
 pub use time::UnixMs;

@@ -124,6 +124,30 @@ impl VmPaths {
         self.dir.join("root.new.cow")
     }
 
+    /// Keys that may log in beside the user's own, a line each; not there if there are none.
+    #[must_use]
+    pub fn keys(&self) -> PathBuf {
+        self.dir.join("keys")
+    }
+
+    /// What cloud-init in it reads; not there if nothing was given.
+    #[must_use]
+    pub fn user_data(&self) -> PathBuf {
+        self.dir.join("user-data")
+    }
+
+    /// The drive with its user data, made at each start.
+    #[must_use]
+    pub fn seed(&self) -> PathBuf {
+        self.dir.join("seed.iso")
+    }
+
+    /// Its own initrd, made at each start of a VM that has more keys.
+    #[must_use]
+    pub fn initrd(&self) -> PathBuf {
+        self.dir.join("initrd.cpio")
+    }
+
     /// The jail of its VMM, while it runs in one.
     #[must_use]
     pub fn jail(&self) -> PathBuf {

@@ -1,5 +1,7 @@
 //! What a VM is to be: the spec, and the draft that forms and commands fill in.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use super::{FieldProblem, NetworkKind, VmName, parse_mib};
@@ -99,6 +101,10 @@ pub enum Field {
     Network,
     /// How its disk shares the image's data.
     Overlay,
+    /// More keys that may log in.
+    Key,
+    /// What cloud-init in it reads.
+    UserData,
 }
 
 impl Field {
@@ -114,6 +120,8 @@ impl Field {
             Self::Vmm => "vmm",
             Self::Network => "network",
             Self::Overlay => "overlay",
+            Self::Key => "key",
+            Self::UserData => "user-data",
         }
     }
 }
@@ -135,6 +143,19 @@ pub struct VmSpec {
     pub restore: bool,
     /// What must be as the user said, whatever the host would choose.
     pub wishes: Wishes,
+    /// What it is given when it is made. Kept in files of its directory, not in the database: of
+    /// a VM that is made this is empty.
+    #[serde(default)]
+    pub extras: Extras,
+}
+
+/// What a VM is given beside its image.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extras {
+    /// Files of public SSH keys that may log in as root, beside the user's own.
+    pub keys: Vec<PathBuf>,
+    /// A file of user data for cloud-init.
+    pub user_data: Option<PathBuf>,
 }
 
 /// What a user insists on; `None` leaves it to the host, which takes the best it can.
@@ -178,6 +199,10 @@ pub struct VmDraft {
     pub network: String,
     /// The word of an [`OverlayKind`], or `auto` or nothing.
     pub overlay: String,
+    /// Absolute paths, separated by `:`: see [`Extras::keys`].
+    pub keys: String,
+    /// An absolute path, or nothing: see [`Extras::user_data`].
+    pub user_data: String,
 }
 
 impl VmDraft {
@@ -225,10 +250,23 @@ impl VmDraft {
             fail(Field::Network, "Firecracker has no user network: take tap, or auto".to_owned());
         }
 
+        let mut absolute = |field, text: &str| {
+            let path = PathBuf::from(text);
+            if !path.is_absolute() {
+                fail(field, format!("“{}” is no absolute path, such as /home/me/file", clip(text)));
+            }
+            path
+        };
+        let keys = self.keys.split(':').map(str::trim).filter(|path| !path.is_empty());
+        let keys = keys.map(|path| absolute(Field::Key, path)).collect();
+        let user_data = Some(self.user_data.trim()).filter(|path| !path.is_empty());
+        let user_data = user_data.map(|path| absolute(Field::UserData, path));
+        let extras = Extras { keys, user_data };
+
         match (name, vcpus, memory, disk) {
             (Ok(name), Some(vcpus), Ok(memory_mib), Ok(disk_mib)) if problems.is_empty() => {
                 let (image, restore) = (self.image.trim().to_owned(), self.restore);
-                Ok(VmSpec { name, image, vcpus, memory_mib, disk_mib, restore, wishes })
+                Ok(VmSpec { name, image, vcpus, memory_mib, disk_mib, restore, wishes, extras })
             }
             _ => Err(problems),
         }
@@ -292,12 +330,16 @@ mod tests {
             vmm: "xen".into(),
             network: "bridge".into(),
             overlay: "zfs".into(),
+            keys: "/k/a.pub:k/b.pub".into(),
+            user_data: "data".into(),
         };
         let fields: Vec<_> = bad.validate().expect_err("bad").iter().map(|p| p.field).collect();
         let [name, image, vcpus, memory, disk] =
             [Field::Name, Field::Image, Field::Vcpus, Field::Memory, Field::Disk];
         let [vmm, network, overlay] = [Field::Vmm, Field::Network, Field::Overlay];
-        assert_eq!(fields, [name, image, vcpus, memory, disk, vmm, network, overlay]);
+        let last = [Field::Key, Field::UserData];
+        let all = [&[name, image, vcpus, memory, disk, vmm, network, overlay], &last[..]];
+        assert_eq!(fields, all.concat());
     }
 
     #[test]
@@ -307,6 +349,14 @@ mod tests {
         assert_eq!(wishes, Wishes { vmm: Some(VmmKind::Firecracker), ..Wishes::default() });
         let both = VmDraft { vmm: "firecracker".into(), network: "user".into(), ..draft() };
         assert_eq!(both.validate().expect_err("cannot be")[0].field, Field::Network);
+    }
+
+    #[test]
+    fn files_are_given_by_absolute_paths() {
+        let spec = VmDraft { keys: " /a.pub: /b.pub:".into(), user_data: "/u".into(), ..draft() };
+        let extras = spec.validate().expect("valid").extras;
+        assert_eq!(extras.keys, [PathBuf::from("/a.pub"), "/b.pub".into()]);
+        assert_eq!(extras.user_data, Some("/u".into()));
     }
 
     #[test]

@@ -22,6 +22,13 @@
 //! | `/modules/order` | names of files in `/modules`, one a line, in the order they are loaded |
 //! | `/modules/*.ko` | the kernel modules [`MODULES`], uncompressed |
 //!
+//! A VM with more keys than the user's own has an initrd of its own with one more file, as a
+//! kernel command line has no room for many:
+//!
+//! | path | what |
+//! |---|---|
+//! | `/keys` | lines of `authorized_keys` without options |
+//!
 //! The init makes the directories it needs itself.
 
 pub mod init;
@@ -33,6 +40,9 @@ pub use params::{
     AuthorizedKey, CMDLINE_MAX, CmdlineTooLong, GuestNetwork, GuestParams, Ipv4Cidr, ParamProblem,
     RootFs, UnitName,
 };
+
+/// Where the initrd has keys beside that of the command line.
+pub const KEYS_FILE: &str = "/keys";
 
 /// The kernel modules of the initrd in the order they are loaded, each after those it needs;
 /// paths below `/lib/modules/<version>/kernel` of Debian's cloud kernel.

@@ -27,6 +27,9 @@ use crate::{
 /// choosing and using it, a few milliseconds.
 const PORT_TRIES: u32 = 5;
 
+/// What makes the runtime directory as this banger needs it.
+const BOOTSTRAP: &str = "banger runtime bootstrap";
+
 /// How long the console is quiet before a guest that is gone has said all.
 const LAST_WORDS: Duration = Duration::from_millis(50);
 
@@ -198,7 +201,7 @@ impl<'a> Life<'a> {
                 }
             }
             Marker::KernelPanic => guest.panicked = true,
-            Marker::Halted { reason } => guest.halted = Some(reason),
+            Marker::Halted { reason } => guest.halted = Some(with_hint(reason)),
             Marker::PowerDown => {}
         }
     }
@@ -317,6 +320,15 @@ impl<'a> Life<'a> {
 /// Whether this was the last that the guest does, with a VMM that does not end at it.
 fn is_off(backend: &dyn Backend, marker: &Marker) -> bool {
     *marker == Marker::PowerDown && !backend.ends_at_poweroff()
+}
+
+/// Why our init could not go on, and what helps if it is of an older banger than this: it refuses
+/// what it does not know.
+fn with_hint(reason: String) -> String {
+    if reason.contains(": is not known; there are") {
+        return format!("{reason} (the initrd is of another banger: run `{BOOTSTRAP}`)");
+    }
+    reason
 }
 
 /// A problem as the reason of an exit: one line.

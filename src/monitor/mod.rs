@@ -30,6 +30,7 @@ mod plan;
 mod ring;
 mod room;
 mod run;
+mod seed;
 mod server;
 mod shared;
 mod stage;

@@ -1,13 +1,16 @@
 //! From a VM's record to the machine that is launched.
 
 use core::net::Ipv4Addr;
-use std::{net::TcpListener, path::PathBuf};
+use std::{fs, io, net::TcpListener, path::PathBuf};
 
-use super::network::{Attached, MTU};
+use super::{
+    network::{Attached, MTU},
+    seed,
+};
 use crate::{
     bundle::Bundle,
     domain::{Problem, Subnet, VmId, VmPaths, VmSpec},
-    guest::{AuthorizedKey, GuestNetwork, GuestParams, Ipv4Cidr},
+    guest::{AuthorizedKey, GuestNetwork, GuestParams, Ipv4Cidr, KEYS_FILE},
     vmm::{Backend, Disk, Forward, MachineSpec, Nic},
 };
 
@@ -42,6 +45,17 @@ pub enum Way {
     Bridge(Attached),
 }
 
+/// What a guest is given to start with.
+struct Given {
+    initrd: PathBuf,
+    /// The root, then what only is read.
+    disks: Vec<Disk>,
+    /// The disk with the kernel's modules, in the guest's words.
+    modules: Option<String>,
+    /// Whether there is one for cloud-init.
+    seeded: bool,
+}
+
 impl Plan<'_> {
     /// The machine.
     ///
@@ -55,40 +69,73 @@ impl Plan<'_> {
             }
             Way::Bridge(at) => Nic::Tap { device: at.tap.clone(), mac: at.mac },
         };
+        let Given { initrd, disks, modules, seeded } = self.given(disk, way).map_err(|why| {
+            let hint = "`banger doctor` checks the directories";
+            Problem::new("cannot make what the VM is given at its start", why, hint)
+        })?;
         Ok(MachineSpec {
             vm: self.id.clone(),
             vcpus: self.spec.vcpus,
             memory_mib: self.spec.memory_mib,
             kernel: self.bundle.vmlinux(),
-            initrd: self.bundle.initrd(),
-            cmdline: self.cmdline(way).map_err(|why| {
+            initrd,
+            cmdline: self.cmdline(way, modules, seeded).map_err(|why| {
                 Problem::new("cannot tell the guest what it is to be", why, "rename the VM")
             })?,
-            disks: self.disks(disk),
+            disks,
             nics: vec![nic],
             socket: self.paths.vmm_socket(),
         })
     }
 
-    /// The root, then what only is read: all guests of a runtime directory have the same file of
-    /// modules, and the host's memory holds it once.
-    fn disks(&self, root: PathBuf) -> Vec<Disk> {
-        let root = Disk { path: root, read_only: false };
-        let modules = self.bundle.modules().map(|path| Disk { path, read_only: true });
-        std::iter::once(root).chain(modules).collect()
+    /// All guests of a runtime directory have the same file of modules, and the host's memory
+    /// holds it once.
+    fn given(&self, root: PathBuf, way: &Way) -> Result<Given, String> {
+        let mut disks = vec![Disk { path: root, read_only: false }];
+        let mut modules = None;
+        if let Some(path) = self.bundle.modules() {
+            modules = Some(MODULES_DEVICE.to_owned());
+            disks.push(Disk { path, read_only: true });
+        }
+        let network = guest_network(way)?;
+        let seed = self.paths.seed();
+        let seeded = seed::make(self.paths, self.id, &self.spec.name, &network)
+            .map_err(|e| format!("{}: {e}", seed.display()))?;
+        if seeded {
+            disks.push(Disk { path: seed, read_only: true });
+        }
+        let initrd = self.initrd().map_err(|e| format!("its initrd: {e}"))?;
+        Ok(Given { initrd, disks, modules, seeded })
     }
 
-    fn cmdline(&self, way: &Way) -> Result<String, String> {
+    /// The runtime directory's, or for a VM with more keys one with them in it.
+    fn initrd(&self) -> io::Result<PathBuf> {
+        let keys = match fs::read(self.paths.keys()) {
+            Ok(keys) => keys,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(self.bundle.initrd()),
+            Err(e) => return Err(e),
+        };
+        let own = self.paths.initrd();
+        fs::write(&own, self.bundle.initrd_with(KEYS_FILE.trim_start_matches('/'), &keys)?)?;
+        Ok(own)
+    }
+
+    fn cmdline(&self, way: &Way, modules: Option<String>, seeded: bool) -> Result<String, String> {
         let key = self.public_key.trim().parse::<AuthorizedKey>()?;
         let mut params = GuestParams::new(self.spec.name.clone());
         params.ssh_key = Some(key);
         params.network = Some(guest_network(way)?);
-        params.modules = self.bundle.modules().map(|_| MODULES_DEVICE.to_owned());
+        params.modules = modules;
         // Images of an older layout have these on disks of their own, which are not there.
         for unit in ["home.mount", "var.mount"] {
             params.mask.push(unit.parse().map_err(|e| format!("{unit}: {e}"))?);
         }
-        params.compose(&self.backend.kernel_cmdline()).map_err(|e| e.to_string())
+        let mut machine = self.backend.kernel_cmdline();
+        if seeded {
+            // cloud-init then looks at the drive only, and waits for no network.
+            machine.push_str(" ds=nocloud");
+        }
+        params.compose(&machine).map_err(|e| e.to_string())
     }
 }
 

@@ -111,6 +111,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<VmRow> {
                 network: optional(row, 17, from_word)?,
                 overlay: optional(row, 18, from_word)?,
             },
+            extras: Default::default(),
         },
         wanted: word(row, 7)?,
         state: word(row, 8)?,

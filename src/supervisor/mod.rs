@@ -6,6 +6,7 @@ pub mod checkup;
 pub mod core;
 mod desk;
 mod driver;
+pub mod extras;
 mod handle;
 mod options;
 pub mod renumber;

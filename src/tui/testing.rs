@@ -22,6 +22,7 @@ pub fn vm(id: u32, name: &str, phase: Phase) -> VmView {
             disk_mib: None,
             restore: false,
             wishes: Wishes::default(),
+            extras: Default::default(),
         },
         phase,
         wanted: if up { Wanted::Running } else { Wanted::Stopped },

@@ -48,6 +48,7 @@ pub fn vm(n: u32, name: &str, phase: Phase) -> VmView {
             disk_mib: None,
             restore: false,
             wishes: Wishes::default(),
+            extras: Default::default(),
         },
         phase,
         wanted: Wanted::Stopped,

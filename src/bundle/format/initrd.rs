@@ -36,6 +36,22 @@ pub fn archive(init: &[u8], modules: &[(&str, Vec<u8>)]) -> io::Result<Vec<u8>> 
     Ok(out)
 }
 
+/// An archive and one more file: the kernel unpacks one behind the other.
+///
+/// # Errors
+/// When the file has 4 GiB or more.
+pub fn with_file(archive: &[u8], name: &str, data: &[u8]) -> io::Result<Vec<u8>> {
+    let mut out = archive.to_vec();
+    // Each begins at a multiple of 4.
+    out.resize(out.len().next_multiple_of(4), 0);
+    let size = u32::try_from(data.len()).map_err(|_| io::ErrorKind::FileTooLarge)?;
+    let mut writer = Builder::new(name).ino(1).mode(FILE).write(&mut out, size);
+    writer.write_all(data)?;
+    writer.finish()?;
+    trailer(&mut out)?;
+    Ok(out)
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Read;

@@ -11,13 +11,15 @@ use std::{
 
 use crate::guest::{AuthorizedKey, GuestNetwork, GuestParams};
 
-/// Stands before our line of `authorized_keys`.
+/// Stands before each line of ours in `authorized_keys`.
 const KEY_NOTE: &str = "# banger: the next line is set at each start";
 
 /// Writes what the parameters say below `root`, where it is not so already. The machine starts
-/// without it too, so what could not be written comes back as warnings, one line each.
-pub fn apply(root: &Path, params: &GuestParams) -> Vec<String> {
+/// without it too, so what could not be written comes back as warnings, one line each. `more_keys`
+/// may log in beside that of the parameters.
+pub fn apply(root: &Path, params: &GuestParams, more_keys: &[AuthorizedKey]) -> Vec<String> {
     let host = params.hostname.as_str();
+    let keys: Vec<&AuthorizedKey> = params.ssh_key.iter().chain(more_keys).collect();
     let mut warnings = Vec::new();
     let mut check = |path: &str, result: io::Result<()>| {
         if let Err(error) = result {
@@ -29,20 +31,20 @@ pub fn apply(root: &Path, params: &GuestParams) -> Vec<String> {
     if let Some(network) = params.network.as_ref().filter(|network| !network.dns.is_empty()) {
         check("/etc/resolv.conf", edit(root, "etc/resolv.conf", 0o644, |_| Some(resolv(network))));
     }
-    check("/root/.ssh/authorized_keys", authorize(root, params.ssh_key.as_ref()));
+    check("/root/.ssh/authorized_keys", authorize(root, &keys));
     warnings
 }
 
-fn authorize(root: &Path, key: Option<&AuthorizedKey>) -> io::Result<()> {
+fn authorize(root: &Path, keys: &[&AuthorizedKey]) -> io::Result<()> {
     let ssh = root.join("root/.ssh");
     if !ssh.exists() {
-        if key.is_none() {
+        if keys.is_empty() {
             return Ok(());
         }
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&ssh)?;
     }
     edit(root, "root/.ssh/authorized_keys", 0o600, |old| {
-        let new = authorized_keys(old, key);
+        let new = authorized_keys(old, keys);
         // No file at all is better than an empty one.
         (!new.is_empty() || !old.is_empty()).then_some(new)
     })
@@ -74,8 +76,8 @@ fn resolv(network: &GuestNetwork) -> String {
     network.dns.iter().map(|server| format!("nameserver {server}\n")).collect()
 }
 
-/// `authorized_keys` with our key, or without any of ours; all other lines stay as they are.
-fn authorized_keys(old: &str, key: Option<&AuthorizedKey>) -> String {
+/// `authorized_keys` with our keys, or without any of ours; all other lines stay as they are.
+fn authorized_keys(old: &str, keys: &[&AuthorizedKey]) -> String {
     let mut new = String::new();
     let mut lines = old.lines();
     while let Some(line) = lines.next() {
@@ -87,7 +89,7 @@ fn authorized_keys(old: &str, key: Option<&AuthorizedKey>) -> String {
             new.push('\n');
         }
     }
-    if let Some(key) = key {
+    for key in keys {
         new.push_str(&format!("{KEY_NOTE}\n{key}\n"));
     }
     new

@@ -35,7 +35,7 @@ use nix::{
     },
 };
 
-use super::{GuestParams, Marker, NEEDED_MODULES};
+use super::{AuthorizedKey, GuestParams, Marker, NEEDED_MODULES};
 
 pub use network::configure as configure_network;
 
@@ -126,9 +126,10 @@ fn boot(params: &GuestParams) -> Result<std::convert::Infallible, Fatal> {
         network::wait_for_interface(&events)?;
         network::configure(network, network::INTERFACE)?;
     }
+    let more_keys = more_keys(Path::new(super::KEYS_FILE));
     root::enter()?;
     if !params.root.read_only {
-        for warning in identity::apply(Path::new("/"), params) {
+        for warning in identity::apply(Path::new("/"), params, &more_keys) {
             println!("banger: {warning}");
         }
     }
@@ -165,6 +166,19 @@ fn mount_kernels(root: &Path) -> Result<(), Fatal> {
         }
     }
     Ok(())
+}
+
+/// The keys in the initrd, if there are any.
+fn more_keys(path: &Path) -> Vec<AuthorizedKey> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let mut keys = Vec::new();
+    for line in text.lines() {
+        match line.parse() {
+            Ok(key) => keys.push(key),
+            Err(why) => println!("banger: a key is left out: {why}"),
+        }
+    }
+    keys
 }
 
 fn load_modules() -> Result<(), Fatal> {

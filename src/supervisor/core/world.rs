@@ -61,6 +61,7 @@ pub fn spec(name: &str) -> VmSpec {
         disk_mib: None,
         restore: false,
         wishes: Wishes::default(),
+        extras: Default::default(),
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
     image::{BaseImage, Catalog, content},
     monitor::{Ground, clear},
     store::{Store, VmState},
-    supervisor::{driver::snapshot, ssh_key},
+    supervisor::{driver::snapshot, extras::Given, ssh_key},
 };
 
 /// How long another banger that changes the same VM is waited for.
@@ -57,6 +57,7 @@ pub fn create(
     vm: &VmId,
     spec: &VmSpec,
 ) -> Result<(), Problem> {
+    let given = given(spec)?;
     ssh_key::ensure(&layout.ssh_key())?;
     let paths = layout.vm(vm);
     let lock = content::lock(layout)
@@ -70,6 +71,7 @@ pub fn create(
     let made = || -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(paths.dir())?;
         fault::point("the VM's directory was made");
+        given.keep(&paths)?;
         host.copy_image(image.path(), &paths.disk())?;
         fault::point("the VM's disk was made");
         if size > image.size() {
@@ -84,6 +86,17 @@ pub fn create(
     made().map_err(|error| {
         let _ = fs::remove_dir_all(paths.dir());
         not_made(host, layout, spec, &paths.disk(), &error)
+    })
+}
+
+/// What a VM is given beside its image.
+///
+/// # Errors
+/// The first thing that is wrong with the user's files.
+pub fn given(spec: &VmSpec) -> Result<Given, Problem> {
+    Given::read(&spec.extras).map_err(|problems| {
+        let why = problems.first().map_or_else(String::new, |p| p.message.clone());
+        Problem::new(format!("cannot create {}", spec.name), why, "correct that file")
     })
 }
 

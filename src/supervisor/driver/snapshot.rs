@@ -8,7 +8,7 @@ use std::{
     path::Path,
 };
 
-use super::files::{not_made, size_of};
+use super::files::{given, not_made, size_of};
 use crate::{
     domain::{Layout, Problem, VmId, VmSpec},
     host::{Host, LinuxHost, dm, fault},
@@ -29,6 +29,7 @@ pub fn create(
     vm: &VmId,
     spec: &VmSpec,
 ) -> Result<(), Problem> {
+    let given = given(spec)?;
     ssh_key::ensure(&layout.ssh_key())?;
     let paths = layout.vm(vm);
     let fail = |at: &Path, error: &io::Error| not_made(&LinuxHost, layout, spec, at, error);
@@ -44,6 +45,7 @@ pub fn create(
     let made = || -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(paths.dir())?;
         fault::point("the VM's directory was made");
+        given.keep(&paths)?;
         dm::make_cow(&paths.cow(), size)
     };
     made().map_err(|error| {

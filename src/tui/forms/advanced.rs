@@ -1,8 +1,8 @@
 //! The folded part of the New VM form: what the host chooses well by itself.
 
 use super::{
-    Choice, Field, Form, Kind,
-    new_vm::{Item, NETWORK, OVERLAY, VMM},
+    Choice, Field, Form, Kind, TextLine,
+    new_vm::{Item, KEY, NETWORK, OVERLAY, USER_DATA, VMM},
 };
 use crate::domain::{HostView, NetworkKind, OverlayKind, VmmKind};
 
@@ -10,10 +10,15 @@ use crate::domain::{HostView, NetworkKind, OverlayKind, VmmKind};
 const AUTO: &str = "auto";
 
 /// The fold and what is behind it.
-pub fn fields() -> [Field<Item>; 4] {
+pub fn fields() -> [Field<Item>; 6] {
     let choice = |item, label, help: &str| {
         let options = vec![Choice { value: AUTO.to_owned(), note: String::new() }];
         Field::new(item, label, Kind::Choice { options, at: 0 }, help)
+    };
+    let file = |item, label, help: &str, without: &str| {
+        let mut field = Field::new(item, label, Kind::Text(TextLine::new("")), help);
+        field.placeholder = without.to_owned();
+        field
     };
     [
         Field::new(
@@ -25,6 +30,13 @@ pub fn fields() -> [Field<Item>; 4] {
         choice(VMM, "VMM", "What runs it, at each start. ← → choose"),
         choice(NETWORK, "Network", "How it reaches the world, at each start. ← → choose"),
         choice(OVERLAY, "Overlay", "How its disk shares the image's data; stays so. ← → choose"),
+        file(
+            KEY,
+            "SSH keys",
+            "Files of public keys that may log in too; : between two",
+            "yours only",
+        ),
+        file(USER_DATA, "User data", "A file for cloud-init, if the image has that", "none"),
     ]
 }
 

@@ -40,6 +40,8 @@ const DISK: Item = Item::Spec(domain::Field::Disk);
 pub(super) const VMM: Item = Item::Spec(domain::Field::Vmm);
 pub(super) const NETWORK: Item = Item::Spec(domain::Field::Network);
 pub(super) const OVERLAY: Item = Item::Spec(domain::Field::Overlay);
+pub(super) const KEY: Item = Item::Spec(domain::Field::Key);
+pub(super) const USER_DATA: Item = Item::Spec(domain::Field::UserData);
 
 /// What the form begins with.
 #[derive(Default)]
@@ -147,6 +149,8 @@ impl NewVm {
             vmm: value(VMM),
             network: value(NETWORK),
             overlay: value(OVERLAY),
+            keys: value(KEY),
+            user_data: value(USER_DATA),
         };
         let spec = draft.validate();
         let mut problems: Vec<(Item, String)> = match &spec {
