@@ -378,6 +378,10 @@ impl Home {
                 "console.log.1",
                 "monitor.log",
                 "known_hosts",
+                "keys",
+                "user-data",
+                "seed.iso",
+                "initrd.cpio",
             ];
             let expected: BTreeSet<String> = expected.map(str::to_owned).into();
             assert!(files.is_subset(&expected), "files of a VM: {files:?}");
