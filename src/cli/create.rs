@@ -83,7 +83,7 @@ fn spec(create: &Create, fleet: &Fleet, defaults: &NewVm) -> Result<VmSpec, Fail
     };
     problems.extend(Given::read(&extras).err().into_iter().flatten());
     if let Some(spec) = &mut spec {
-        spec.extras = extras;
+        *spec.extras = extras;
     }
     let has = |problems: &[FieldProblem], field| problems.iter().any(|p| p.field == field);
     if image.is_none() && !has(&problems, Field::Image) {

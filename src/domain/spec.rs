@@ -146,7 +146,7 @@ pub struct VmSpec {
     /// What it is given when it is made. Kept in files of its directory, not in the database: of
     /// a VM that is made this is empty.
     #[serde(default)]
-    pub extras: Extras,
+    pub extras: Box<Extras>,
 }
 
 /// What a VM is given beside its image.
@@ -261,7 +261,7 @@ impl VmDraft {
         let keys = keys.map(|path| absolute(Field::Key, path)).collect();
         let user_data = Some(self.user_data.trim()).filter(|path| !path.is_empty());
         let user_data = user_data.map(|path| absolute(Field::UserData, path));
-        let extras = Extras { keys, user_data };
+        let extras = Box::new(Extras { keys, user_data });
 
         match (name, vcpus, memory, disk) {
             (Ok(name), Some(vcpus), Ok(memory_mib), Ok(disk_mib)) if problems.is_empty() => {
