@@ -3,7 +3,9 @@
 #   make run      build banger, make the runtime directory, and start it
 #   make test     all tests; ends with a summary that counts what was skipped
 #   make build    banger and the guest's init, optimized
-#   make runtime  the runtime directory: kernel, initrd, images
+#   make runtime  the runtime directory: kernel, initrd, images; also: runtime-bundle
+#   make runtime-package
+#                 that directory as one archive to publish; OUTPUT=, WITH_QEMU=yes
 #   make install  banger and the runtime directory, for all users; PREFIX=/usr/local, DESTDIR=
 #   make uninstall
 #                 what make install has put there, and no more; with the same PREFIX
@@ -36,7 +38,7 @@ export BUILD ?= yes
 # the directory with everything else.
 INIT := $(CARGO_TARGET_DIR)/$(HOST)/release/banger-init
 
-.PHONY: help setup setup-dev init build run runtime install uninstall deb test lab bench lint
+.PHONY: help setup setup-dev init build run runtime runtime-bundle runtime-package install uninstall deb test lab bench lint
 
 help:
 	@sed -n 's/^#   make/make/p' Makefile
@@ -60,6 +62,16 @@ build: setup init
 
 runtime: build
 	"$(CARGO_TARGET_DIR)/release/banger" runtime bootstrap --init "$(INIT)"
+
+runtime-bundle: runtime
+
+# What it writes, and whether this machine's QEMU goes with it.
+export OUTPUT ?= $(CURDIR)/banger-runtime-$(firstword $(subst -, ,$(HOST))).tar.zst
+WITH_QEMU ?= no
+
+runtime-package: runtime
+	"$(CARGO_TARGET_DIR)/release/banger" runtime package --output "$$OUTPUT" \
+		$(if $(filter yes,$(WITH_QEMU)),--with-qemu)
 
 run: runtime
 	@exec "$(CARGO_TARGET_DIR)/release/banger"

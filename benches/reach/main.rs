@@ -17,6 +17,7 @@ mod screen;
 mod stand_in;
 mod table;
 mod tui;
+mod verify;
 
 use std::{env, error::Error, ffi::OsStr, path::Path, process::ExitCode};
 
@@ -28,11 +29,12 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 type Part = fn() -> Outcome<Vec<Row>>;
 
 /// The parts, in the order of the table.
-const PARTS: [(&str, Part); 4] = [
+const PARTS: [(&str, Part); 5] = [
     ("boot", boot::measure),
     ("tui", tui::measure),
     ("monitor", monitor::measure),
     ("drain", drain::measure),
+    ("verify", verify::measure),
 ];
 
 fn main() -> ExitCode {

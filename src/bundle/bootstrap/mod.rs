@@ -146,8 +146,11 @@ pub fn bundle_at(at: &str, sha256: Option<&str>) -> Result<Source, Problem> {
             .map_err(|e| Problem::new(what(), e.to_string(), "name a bundle's archive"))?
             .unwrap_or_default(),
     };
-    let (url, file) =
-        if remote { (Some(at.to_owned()), None) } else { (None, Some(PathBuf::from(at))) };
+    let (url, file) = if remote {
+        (Some(at.to_owned()), None)
+    } else {
+        (None, Some(std::path::absolute(at).unwrap_or_else(|_| at.into())))
+    };
     let source = Source { url, file, sha256: Some(sum), ..Source::default() };
     source.check(false).map_err(|(why, hint)| Problem::new(what(), why, hint))?;
     Ok(source)

@@ -4,7 +4,7 @@ use std::{fs, path::Path, time::SystemTime};
 
 use super::{Subject, ledger, names, network};
 use crate::{
-    bundle::{self, Bundle},
+    bundle::{self, Bundle, KernelNews},
     domain::{CheckView, HostReport, Layout, Problem},
     monitor::Ground,
     store::Store,
@@ -32,6 +32,14 @@ pub(super) fn bundle(subject: &Subject) -> CheckView {
                 "a VM's disk begins as a copy of one",
                 "run `banger runtime bootstrap`",
             ),
+        );
+    }
+    if let KernelNews::Newer { package, version } = bundle::kernel_news(bundle.record()) {
+        return CheckView::warning(
+            ID,
+            format!("{}; apt has a newer kernel: {package} {version}", located.dir.display()),
+            "VMs use it from their next start, once it is fetched",
+            "run `banger runtime update`",
         );
     }
     let names: Vec<_> = images.iter().map(|image| image.name.as_str()).collect();
