@@ -8,10 +8,12 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::{Options, driver::look::bundle};
+use serde::Deserialize;
+
+use super::{Options, driver::look::catalog};
 use crate::{
     domain::{BuildPreview, ImageFacts, ImageName, Layout, Problem, Recipe},
-    image::{Catalog, PackageManifest},
+    image::PackageManifest,
 };
 
 /// Keeps what the wizard writes. Blocking: call it from a thread that may wait for a disk.
@@ -123,8 +125,7 @@ impl ImageDesk for Desk {
     }
 
     fn facts(&self, image: &str) -> Result<ImageFacts, Problem> {
-        let bundle = bundle(&self.options).ok();
-        let catalog = Catalog::new(&self.layout, bundle.as_ref(), &self.options.packages);
+        let catalog = catalog(&self.options);
         let none = || Problem::new("cannot look at the image", format!("{image} is gone"), "");
         catalog.path(image).ok_or_else(none)?;
         let installed = catalog.metadata(image).map(|known| known.packages).unwrap_or_default();
@@ -160,7 +161,13 @@ impl ImageDesk for Desk {
             let why = String::from_utf8_lossy(&said.stderr);
             return Err(fail(why.trim().to_owned()));
         }
-        serde_json::from_slice(&said.stdout).map_err(|e| fail(e.to_string()))
+        /// What of it is shown.
+        #[derive(Deserialize)]
+        struct Said {
+            packages: BuildPreview,
+        }
+        let said: Said = serde_json::from_slice(&said.stdout).map_err(|e| fail(e.to_string()))?;
+        Ok(said.packages)
     }
 
     fn built(&self, image: &str) -> Result<(), Problem> {

@@ -196,6 +196,7 @@ actions! {
     VmPause "vm-pause" "pause/resume" "Pause: its CPUs stand still; resume if it is paused" [Machines] ["p"] None true;
     VmDelete "vm-delete" "delete" "Delete the machine and its disk" [Machines] ["d"] TypeName true;
     VmRename "vm-rename" "rename" "Give the machine another name" [Machines] ["R"] None true;
+    VmRecreate "vm-recreate" "recreate" "Make its disk anew from its image; what is on it is lost" [Machines] ["b"] TypeName true;
     CopySsh "copy-ssh" "copy ssh" "Copy the machine's ssh command" [Machines] ["y"] None true;
     Mark "mark" "mark" "Mark or unmark the machine; verbs act on the marked" [Machines] ["space"] None false;
     MarkAll "mark-all" "mark all" "Mark all machines that are shown" [Machines] ["ctrl-a"] None true;

@@ -40,6 +40,7 @@ fn reason(state: &State, action: Action) -> Option<String> {
         | Action::VmKill
         | Action::VmRestart
         | Action::VmPause
+        | Action::VmRecreate
         | Action::VmDelete => verb(state, action),
         Action::VmDetail | Action::Mark => none_selected(state),
         Action::VmShell
@@ -156,7 +157,7 @@ pub fn verb_of(vm: &VmView, action: Action) -> Option<String> {
             Some(format!("{name} is {word}; it can be paused once it runs"))
         }
         (Action::VmPause, Phase::Stopping) => Some(format!("{name} is stopping")),
-        (Action::VmDelete, phase) if phase.is_up() => {
+        (Action::VmDelete | Action::VmRecreate, phase) if phase.is_up() => {
             Some(format!("{name} is {word}; stop it first with x"))
         }
         _ => None,

@@ -12,7 +12,10 @@ use super::{
 };
 use crate::{
     config::{Config, theme::Theme},
-    domain::{BundleView, Fleet, ImageView, JobId, JobView, Phase, UnixMs, VmId, VmView},
+    domain::{
+        BundleView, Fleet, ImageView, JobId, JobView, Outdated, Phase, UnixMs, VmId, VmView,
+        outdated,
+    },
     term::Options,
 };
 
@@ -245,11 +248,10 @@ impl State {
         self.fleet.images.iter().find(|image| image.name == *name)
     }
 
-    /// Whether a machine's disk was made from an older build of its image than there is now.
+    /// Why a machine's disk is not what would be made for it now, if it is not.
     #[must_use]
-    pub fn is_outdated(&self, vm: &VmView) -> bool {
-        let image = self.fleet.images.iter().find(|image| image.name == vm.spec.image);
-        image.is_some_and(|image| is_older(vm, image))
+    pub fn outdated(&self, vm: &VmView) -> Option<Outdated> {
+        outdated(&self.fleet.images, &vm.spec.image, vm.made_from.as_deref())
     }
 
     /// The job under the cursor.

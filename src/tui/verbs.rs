@@ -29,6 +29,7 @@ pub fn run(action: Action, cx: &mut Cx<'_>) -> bool {
         Action::VmStop | Action::VmKill | Action::VmRestart => ask(action, cx),
         Action::VmPause => pause(cx),
         Action::VmDelete => ask_to_delete(cx),
+        Action::VmRecreate => ask_to_recreate(cx),
         Action::VmRename => {
             if let Some(vm) = cx.state.targets().first() {
                 cx.push(Box::new(Prompt::rename(vm)));
@@ -136,6 +137,26 @@ fn ask_to_delete(cx: &mut Cx<'_>) {
     }
     let commands = vms.iter().map(|vm| CommandBody::Delete(vm.id.clone())).collect();
     let title = format!("Delete {}?", names(&vms));
+    cx.push(Box::new(Prompt::type_to_delete(title, lines, expect, commands)));
+}
+
+/// What is on a disk is as gone as if its machine was deleted, so it is asked as then.
+fn ask_to_recreate(cx: &mut Cx<'_>) {
+    let vms = able(Action::VmRecreate, cx);
+    let (expect, disks) = match vms.as_slice() {
+        [one] => (one.spec.name.to_string(), "Its disk is"),
+        many => (format!("recreate {}", many.len()), "Their disks are"),
+    };
+    let mut lines = vec![
+        format!("{disks} made anew from the image as it is now: all that is there is lost."),
+        "Names, settings and addresses stay. This cannot be undone.".to_owned(),
+    ];
+    let all = cx.state.targets().len();
+    if vms.len() < all {
+        lines.push(format!("{} of the {all} marked run and are left alone.", all - vms.len()));
+    }
+    let commands = vms.iter().map(|vm| CommandBody::Recreate(vm.id.clone())).collect();
+    let title = format!("Recreate {}?", names(&vms));
     cx.push(Box::new(Prompt::type_to_delete(title, lines, expect, commands)));
 }
 

@@ -147,7 +147,7 @@ fn the_review_says_what_will_be_done_and_enter_does_it_in_a_pane() {
     ui.send_keys("<enter>");
     ui.errand();
     let (words, guest) = ui.ran();
-    assert_eq!(words, "images build /state/recipes/debian-dev.toml");
+    assert_eq!(words, "images build /state/recipes/debian-dev.toml --yes");
     let recipe = ui.desk.recipes.lock().unwrap().pop().unwrap();
     assert_eq!((recipe.name.as_str(), recipe.base.as_str()), ("debian-dev", "debian"));
     assert_eq!(recipe.presets, [Preset::Docker]);
@@ -161,11 +161,11 @@ fn the_review_says_what_will_be_done_and_enter_does_it_in_a_pane() {
     ui.wait_for("the answer", |_| guest.typed() == "y");
     // A shell in it is one key away.
     ui.send_keys("<ctrl-]>i");
-    assert_eq!(ui.ran().0, "images shell");
+    assert_eq!(ui.ran().0, "images shell debian-dev");
     ui.send_keys("<ctrl-]>h");
     assert!(ui.screen().contains("Install these?"), "{}", ui.screen());
     ui.send_keys("q");
-    assert!(ui.screen().contains("build debian-dev, shell"), "{}", ui.screen());
+    assert!(ui.screen().contains("build debian-dev, shell debian-dev"), "{}", ui.screen());
     ui.send_keys("<esc>");
     // It is published, and its pane ends: the new image is shown.
     ui.picture(|fleet| fleet.images.push(image("debian-dev", "To work in", Some("debian"))));
@@ -264,7 +264,7 @@ fn a_recipe_is_changed_and_takes_the_place_of_the_image() {
     ui.errand();
     ui.send_keys("<enter>");
     ui.errand();
-    assert_eq!(ui.ran().0, "images build /state/recipes/dev.toml --replace");
+    assert_eq!(ui.ran().0, "images build /state/recipes/dev.toml --yes --replace");
     assert_eq!(ui.desk.recipes.lock().unwrap()[0].packages, "nano\ngit\n");
 }
 
@@ -291,7 +291,7 @@ fn a_build_that_fails_stays_to_be_read_and_is_told_elsewhere() {
     assert!(ui.app.state.panes.is_empty(), "the focus is on Cancel");
     ui.send_keys("by");
     let (words, guest) = ui.ran();
-    assert_eq!(words, "images rebuild dev");
+    assert_eq!(words, "images rebuild dev --yes");
     ui.send_keys("<ctrl-]>1");
     guest.hang_up();
     ui.wait_until("its end", |screen| screen.contains("“rebuild dev”: the guest hung up"));
@@ -299,7 +299,7 @@ fn a_build_that_fails_stays_to_be_read_and_is_told_elsewhere() {
     ui.send_keys("2<esc>");
     assert!(ui.screen().contains("r runs it again"), "{}", ui.screen());
     ui.send_keys("r");
-    assert_eq!(ui.ran().0, "images rebuild dev");
+    assert_eq!(ui.ran().0, "images rebuild dev --yes");
 }
 
 #[test]
@@ -316,6 +316,44 @@ fn verbs_are_run_with_what_was_typed() {
     assert_eq!(ui.ran().0, "images import /tmp/my disk.qcow2 --name mine");
     ui.send_keys("<ctrl-]>3e<enter>");
     assert_eq!(ui.ran().0, "images export debian /home/me/debian.tar.zst");
+}
+
+#[test]
+fn images_are_renamed_and_deleted_when_that_was_meant() {
+    let mut ui = Ui::new(80, 24, some());
+    ui.send_keys("3jjR");
+    insta::assert_snapshot!("rename_image_80x24", ui.screen());
+    ui.send_keys("<ctrl-u>No<enter>");
+    assert!(ui.screen().contains("cannot be in an image's name"), "{}", ui.screen());
+    ui.send_keys("<ctrl-u>box<enter>");
+    let (old, new) = ("dev-docker".parse().unwrap(), "box".parse().unwrap());
+    assert_eq!(ui.command(), CommandBody::RenameImage(old, new));
+    assert!(!ui.screen().contains("Rename the image"), "{}", ui.screen());
+    ui.send_keys("d<enter>");
+    assert!(ui.is_quiet(), "the focus is on Cancel");
+    ui.send_keys("dy");
+    assert_eq!(ui.command(), CommandBody::DeleteImage("dev-docker".parse().unwrap()));
+}
+
+#[test]
+fn a_machine_of_an_older_build_is_marked_and_recreated_when_its_name_is_typed() {
+    let mut ui = Ui::new(80, 24, some());
+    insta::assert_snapshot!("outdated_machine_80x24", ui.screen());
+    ui.send_keys("jb");
+    assert!(ui.screen().contains("web is running; stop it first with x"), "{}", ui.screen());
+    ui.send_keys("<esc><enter>");
+    assert!(ui.screen().contains("its image was built again since"), "{}", ui.screen());
+    ui.send_keys("<esc>kb");
+    insta::assert_snapshot!("recreate_80x24", ui.screen());
+    ui.send_keys("y<enter>");
+    assert!(ui.is_quiet() && ui.screen().contains("type “db” to go on"), "{}", ui.screen());
+    ui.send_keys("<ctrl-u>db<enter>");
+    let db = vm(2, "db", Phase::Stopped).id;
+    assert_eq!(ui.command(), CommandBody::Recreate(db));
+    ui.send_keys("n");
+    assert!(ui.screen().contains("New machine"), "{}", ui.screen());
+    ui.send_keys("<tab>d");
+    assert!(ui.screen().contains("↻ stale"), "{}", ui.screen());
 }
 
 #[test]

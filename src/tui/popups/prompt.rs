@@ -27,6 +27,8 @@ enum Kind {
     Rename(VmId),
     /// A larger disk for this machine.
     Resize(VmId),
+    /// A new name for this image.
+    RenameImage(ImageName),
     /// What is imported, and under which name.
     Import,
     /// Where this image is written to.
@@ -82,6 +84,20 @@ impl Prompt {
             label: "New size, such as 8G".to_owned(),
             kind: Kind::Resize(vm.id.clone()),
             text: String::new(),
+            problem: None,
+            sent: None,
+        }
+    }
+
+    /// Asks for an image's new name.
+    #[must_use]
+    pub fn rename_image(name: ImageName) -> Self {
+        Self {
+            title: format!("Rename the image {name}"),
+            lines: vec!["Machines on it, and images that were made from it, follow.".to_owned()],
+            label: "New name".to_owned(),
+            text: name.to_string(),
+            kind: Kind::RenameImage(name),
             problem: None,
             sent: None,
         }
@@ -160,6 +176,14 @@ impl Prompt {
             Kind::Resize(id) => match parse_mib(&self.text) {
                 Err(why) => self.problem = Some(why),
                 Ok(mib) => self.sent = Some(cx.command(CommandBody::Resize(id.clone(), mib))),
+            },
+            Kind::RenameImage(old) => match self.text.trim().parse::<ImageName>() {
+                Err(why) => self.problem = Some(why.to_string()),
+                Ok(name) if name == *old => cx.close(),
+                Ok(name) => {
+                    let body = CommandBody::RenameImage(old.clone(), name);
+                    self.sent = Some(cx.command(body));
+                }
             },
             Kind::Import | Kind::Export(_) => self.accept_path(cx),
             Kind::Delete { expect, .. } if self.text.trim() != expect => {

@@ -466,7 +466,8 @@ impl Wizard {
     /// Runs the build in a pane; the draft stays until the image is there.
     fn run(&mut self, recipe: &str, cx: &mut Cx<'_>) {
         let name = self.draft.name.trim().to_owned();
-        let mut arguments = vec!["build", recipe];
+        // It was all shown and said yes to here.
+        let mut arguments = vec!["build", recipe, "--yes"];
         if self.draft.replaces() {
             arguments.push("--replace");
         }

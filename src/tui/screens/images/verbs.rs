@@ -1,7 +1,7 @@
 //! What can be done with images, whichever way it was asked for.
 
 use super::{Images, builds, list::vms_on};
-use crate::domain::NoticeLevel;
+use crate::domain::{CommandBody, NoticeLevel};
 use crate::tui::{
     action::Action,
     effect::{Effect, Errand},
@@ -103,6 +103,8 @@ impl Images {
             Action::ImageCustomize
             | Action::ImageRecipe
             | Action::ImageRebuild
+            | Action::ImageRename
+            | Action::ImageDelete
             | Action::ImageExport
             | Action::ImageVerify => {}
             _ => return Handled::Ignored,
@@ -121,6 +123,27 @@ impl Images {
             Action::ImageVerify => {
                 builds::run(verb(format!("verify {name}"), &["verify", &name], None), false, cx);
             }
+            // What has no such name is not the user's, and none of this is offered for it.
+            Action::ImageRename => {
+                if let Ok(name) = name.parse() {
+                    cx.push(Box::new(Prompt::rename_image(name)));
+                }
+            }
+            Action::ImageDelete => {
+                let mut lines =
+                    vec!["It is gone for good; what it was made from stays.".to_owned()];
+                let from = cx.state.fleet.images.iter();
+                let from = from.filter(|other| other.parent.as_ref() == Some(&name));
+                let names: Vec<&str> = from.map(|other| other.name.as_str()).collect();
+                if !names.is_empty() {
+                    let text = format!("These cannot be built again then: {}.", names.join(", "));
+                    lines.push(text);
+                }
+                let title = format!("Delete the image {name}?");
+                let Ok(name) = name.parse() else { return Handled::Consumed };
+                let then = Then::Commands(vec![CommandBody::DeleteImage(name)]);
+                cx.push(Box::new(Confirm::new(title, lines, "Delete", then)));
+            }
             Action::ImageExport => cx.push(Box::new(Prompt::export(&name))),
             _ => {
                 let mut lines = Vec::new();
@@ -131,7 +154,8 @@ impl Images {
                     1 => lines.push("The machine on it stays as it is.".into()),
                     n => lines.push(format!("The {n} machines on it stay as they are.")),
                 }
-                let mut run = verb(format!("rebuild {name}"), &["rebuild", &name], Some(&name));
+                let mut run =
+                    verb(format!("rebuild {name}"), &["rebuild", &name, "--yes"], Some(&name));
                 run.has_shell = true;
                 let title = format!("Build {name} again?");
                 cx.push(Box::new(Confirm::new(title, lines, "Build", Then::Run(run))));

@@ -8,13 +8,14 @@ use super::{
 };
 use crate::{
     config::theme::Slot,
-    domain::{ByteSize, NetworkKind, Phase, VmView},
+    domain::{ByteSize, NetworkKind, Outdated, Phase, VmView},
     term::Size,
     tui::{
         action::Action,
         boot::part,
         layers::{Draw, Hit},
         pane::draw_terminal,
+        screens::images::STALE,
         text::{age, millis, width},
         verbs::ssh_command,
         widgets::{panel, put, wrap},
@@ -152,6 +153,19 @@ fn overview(vm: &VmView, columns: usize, cx: &Draw<'_>) -> Vec<Line> {
     add("", " ", Slot::Text);
     let spec = &vm.spec;
     add("Image", &spec.image, Slot::Text);
+    if let Some(why) = cx.state.outdated(vm) {
+        add("", &format!("{STALE} {why}"), Slot::Warning);
+        match why {
+            Outdated::Rebuilt => {
+                let hint = "b recreates it on the image as it is now; what is on it is lost";
+                add("", hint, Slot::TextDim);
+            }
+            Outdated::Stale { .. } => {
+                add("", "3 shows the image; b there builds it again", Slot::TextDim);
+            }
+            Outdated::Gone => {}
+        }
+    }
     add("vCPUs", &spec.vcpus.to_string(), Slot::Text);
     add("Memory", &ByteSize(spec.memory_mib << 20).to_string(), Slot::Text);
     let size =

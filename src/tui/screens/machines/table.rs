@@ -11,6 +11,7 @@ use crate::{
     domain::{BundleView, ByteSize, HostView, NetworkKind, Phase, VmView},
     tui::{
         layers::{Draw, Hit},
+        screens::images::STALE,
         state::{Now, Sort},
         text::{age, clip, width},
         widgets::{meter, panel, put, put_right, spinner, wrap},
@@ -228,7 +229,11 @@ impl Machines {
             ),
             Column::Name => (vm.spec.name.to_string(), style(Slot::Text)),
             Column::Address => (reached(vm), style(Slot::TextDim)),
-            Column::Image => (vm.spec.image.clone(), style(Slot::Text)),
+            Column::Image => {
+                let mark = if cx.state.outdated(vm).is_some() { STALE } else { "" };
+                let room = usize::from(at.width).saturating_sub(2 * mark.len().min(1) + 1);
+                (format!("{} {mark}", clip(&vm.spec.image, room)), style(Slot::Text))
+            }
             Column::Vcpus => (vm.spec.vcpus.to_string(), style(Slot::Text)),
             Column::Memory => (ByteSize(vm.spec.memory_mib << 20).to_string(), style(Slot::Text)),
             Column::Disk => (

@@ -180,10 +180,12 @@ impl PanesScreen {
             Action::PaneFocus => panes.typing = true,
             Action::PaneInside => {
                 let builds = panes.current().filter(|entry| entry.is_alive());
-                if builds.and_then(Entry::run).is_some_and(|run| run.has_shell) {
-                    run(verb("shell".to_owned(), &["shell"], None), cx);
-                } else {
-                    panes.typing = true;
+                let builds = builds.and_then(Entry::run).filter(|run| run.has_shell);
+                match builds.and_then(|run| run.makes.clone()) {
+                    Some(name) => {
+                        run(verb(format!("shell {name}"), &["shell", &name], None), cx);
+                    }
+                    None => panes.typing = true,
                 }
             }
             Action::PaneLeave => panes.typing = false,
