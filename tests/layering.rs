@@ -54,6 +54,7 @@ const HANDLE: &[&str] = &[
     "ConsoleKind",
     "ImageDesk",
     "OpenSession",
+    "RUN_DONE",
     "SupervisorHandle",
     "read_packages",
 ];

@@ -28,6 +28,9 @@ pub enum ConsoleKind {
     Ssh,
 }
 
+/// How a run of a verb ends (see [`OpenSession::run`]) that did what it was to do.
+pub const RUN_DONE: &str = "done";
+
 /// Opens streams of VMs. Blocking: call it from a pane's thread.
 pub trait OpenSession: Send + Sync {
     /// Opens a stream for a terminal of `size`.
@@ -36,7 +39,8 @@ pub trait OpenSession: Send + Sync {
     /// What the user is to be shown in the pane: the VM is off, its SSH is not ready, …
     fn open(&self, vm: &VmId, kind: ConsoleKind, size: Size) -> Result<Session, Problem>;
 
-    /// Runs this very program with `arguments` in a terminal of `size`.
+    /// Runs this very program with `arguments` in a terminal of `size`. If all went well the
+    /// session ends with [`RUN_DONE`].
     ///
     /// # Errors
     /// If it cannot be run.

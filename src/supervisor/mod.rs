@@ -15,5 +15,5 @@ mod ssh_key;
 
 pub use desk::{ImageDesk, read_packages};
 pub use driver::{SupervisorGuard, look::catalog, start};
-pub use handle::{Command, ConsoleKind, OpenSession, SupervisorHandle};
+pub use handle::{Command, ConsoleKind, OpenSession, RUN_DONE, SupervisorHandle};
 pub use options::{Options, Origin};

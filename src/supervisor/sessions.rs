@@ -1,14 +1,14 @@
 //! Opens streams of VMs for panes.
 
-use std::{ffi::OsString, path::PathBuf, sync::Arc};
+use std::{ffi::OsString, io, path::PathBuf, sync::Arc};
 
 use tokio::sync::watch;
 
-use super::{ConsoleKind, OpenSession};
+use super::{ConsoleKind, OpenSession, RUN_DONE};
 use crate::{
     domain::{Fleet, Layout, Phase, Problem, SshEndpoint, VmId},
     session::{
-        Session, Size,
+        Control, Session, Size,
         pty::{self, Program},
         serial,
         ssh::{self, SshTarget},
@@ -51,6 +51,28 @@ impl Sessions {
     }
 }
 
+/// A verb of our own: what counts is whether it did what it was to do.
+struct RunControl(Box<dyn Control>);
+
+impl Control for RunControl {
+    fn resize(&mut self, size: Size) -> io::Result<()> {
+        self.0.resize(size)
+    }
+
+    fn close(&mut self) {
+        self.0.close();
+    }
+
+    fn end(&mut self) -> String {
+        let end = self.0.end();
+        match end.strip_prefix("the program ended") {
+            Some("") => RUN_DONE.to_owned(),
+            Some(rest) => format!("not done: it ended{rest}"),
+            None => end,
+        }
+    }
+}
+
 impl OpenSession for Sessions {
     fn open(&self, vm: &VmId, kind: ConsoleKind, size: Size) -> Result<Session, Problem> {
         let paths = self.layout.vm(vm);
@@ -71,6 +93,32 @@ impl OpenSession for Sessions {
     fn run(&self, arguments: &[OsString], size: Size) -> Result<Session, Problem> {
         let program = std::iter::once(self.program.clone().into_os_string());
         let argv = program.chain(arguments.iter().cloned()).collect();
-        pty::open(&Program { argv, ..Program::default() }, size)
+        let mut session = pty::open(&Program { argv, ..Program::default() }, size)?;
+        session.control = Box::new(RunControl(session.control));
+        Ok(session)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+
+    #[test]
+    fn a_run_says_whether_it_did_what_it_was_to_do() {
+        let (_, fleet) = watch::channel(Arc::default());
+        let layout = Layout { state: "/nowhere".into(), run: "/nowhere".into() };
+        let sessions = Sessions::new(layout, "/bin/sh".into(), fleet);
+        let run = |script: &str| {
+            let arguments = ["-c", script].map(OsString::from);
+            let size = Size { cols: 80, rows: 24 };
+            let mut session = sessions.run(&arguments, size).unwrap();
+            let mut said = String::new();
+            session.reader.read_to_string(&mut said).unwrap();
+            (said, session.control.end())
+        };
+        assert_eq!(run("echo hi"), ("hi\r\n".into(), RUN_DONE.into()));
+        assert_eq!(run("exit 3").1, "not done: it ended with exit code 3");
     }
 }

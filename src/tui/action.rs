@@ -196,13 +196,13 @@ actions! {
     VmPause "vm-pause" "pause/resume" "Pause: its CPUs stand still; resume if it is paused" [Machines] ["p"] None true;
     VmDelete "vm-delete" "delete" "Delete the machine and its disk" [Machines] ["d"] TypeName true;
     VmRename "vm-rename" "rename" "Give the machine another name" [Machines] ["R"] None true;
-    VmRecreate "vm-recreate" "recreate" "Make its disk anew from its image; what is on it is lost" [Machines] ["b"] TypeName true;
     CopySsh "copy-ssh" "copy ssh" "Copy the machine's ssh command" [Machines] ["y"] None true;
     Mark "mark" "mark" "Mark or unmark the machine; verbs act on the marked" [Machines] ["space"] None false;
     MarkAll "mark-all" "mark all" "Mark all machines that are shown" [Machines] ["ctrl-a"] None true;
     Unmark "unmark" "unmark" "Take all marks away" [Machines] ["u"] None true;
     VmResize "vm-resize" "resize" "Make the machine's disk larger" [Machines] ["D"] None true;
     Filter "filter" "filter" "Filter: words, state:…, image:…, ! inverts" [Machines] ["/"] None true;
+    VmRecreate "vm-recreate" "recreate" "Make its disk anew from its image; what is on it is lost" [Machines] ["b"] TypeName true;
     SortName "sort-name" "by name" "Sort by name" [Machines Images] [", n"] None true;
     SortState "sort-state" "by state" "Sort by state" [Machines] [", s"] None true;
     SortImage "sort-image" "by image" "Sort by image" [Machines] [", i"] None true;

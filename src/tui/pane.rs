@@ -12,7 +12,7 @@ use super::{action::Action, effect::Effect, state::Screen};
 use crate::{
     config::theme::{Slot, Theme},
     domain::{JobId, VmId, VmName, VmView},
-    supervisor::{ConsoleKind, OpenSession},
+    supervisor::{ConsoleKind, OpenSession, RUN_DONE},
     term::{self, Options, Pane, PaneState, Size, encode},
 };
 
@@ -66,6 +66,13 @@ impl Entry {
         self.pane
             .as_ref()
             .is_none_or(|pane| matches!(pane.state(), PaneState::Opening | PaneState::Live))
+    }
+
+    /// Whether what it runs has ended and did what it was to do.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        let state = self.pane.as_ref().map(Pane::state);
+        self.run().is_some() && state == Some(PaneState::Ended(RUN_DONE.to_owned()))
     }
 
     /// Whose it is, if it is a machine's.

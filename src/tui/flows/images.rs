@@ -165,7 +165,7 @@ fn the_review_says_what_will_be_done_and_enter_does_it_in_a_pane() {
     ui.send_keys("<ctrl-]>h");
     assert!(ui.screen().contains("Install these?"), "{}", ui.screen());
     ui.send_keys("q");
-    assert!(ui.screen().contains("build debian-dev, shell debian-dev"), "{}", ui.screen());
+    assert!(ui.screen().contains("build debian-dev, shell"), "{}", ui.screen());
     ui.send_keys("<esc>");
     // It is published, and its pane ends: the new image is shown.
     ui.picture(|fleet| fleet.images.push(image("debian-dev", "To work in", Some("debian"))));
@@ -300,6 +300,9 @@ fn a_build_that_fails_stays_to_be_read_and_is_told_elsewhere() {
     assert!(ui.screen().contains("r runs it again"), "{}", ui.screen());
     ui.send_keys("r");
     assert_eq!(ui.ran().0, "images rebuild dev --yes");
+    // What the runtime directory has is made by a bootstrap.
+    ui.send_keys("<ctrl-]>3kby");
+    assert_eq!(ui.command(), CommandBody::Bootstrap);
 }
 
 #[test]

@@ -54,7 +54,8 @@ fn about(image: &ImageView, state: &State) -> Vec<Part> {
         (origin, _) => origin.word().to_owned(),
     };
     add("Origin", origin, Slot::Text);
-    if let Some(built) = image.built {
+    // What came from elsewhere may not say when.
+    if let Some(built) = image.built.filter(|at| at.0 > 0) {
         let ago = age(state.now.wall.since(built));
         let took = image.took_ms.map(|ms| format!(", took {}", long(ms))).unwrap_or_default();
         add("Built", format!("{ago} ago{took}"), Slot::Text);

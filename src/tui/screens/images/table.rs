@@ -259,7 +259,7 @@ fn draw_cell(
         Column::Used => {
             (image.used.map(|used| ByteSize(used).to_string()).unwrap_or_default(), Slot::Text)
         }
-        Column::Built => match image.built {
+        Column::Built => match image.built.filter(|at| at.0 > 0) {
             Some(built) => {
                 let ago = age(cx.state.now.wall.since(built));
                 (format!("{ago} ago"), Slot::Text)

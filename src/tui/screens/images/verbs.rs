@@ -1,7 +1,7 @@
 //! What can be done with images, whichever way it was asked for.
 
 use super::{Images, builds, list::vms_on};
-use crate::domain::{CommandBody, NoticeLevel};
+use crate::domain::{CommandBody, ImageOrigin, NoticeLevel};
 use crate::tui::{
     action::Action,
     effect::{Effect, Errand},
@@ -145,6 +145,16 @@ impl Images {
                 cx.push(Box::new(Confirm::new(title, lines, "Delete", then)));
             }
             Action::ImageExport => cx.push(Box::new(Prompt::export(&name))),
+            Action::ImageRebuild if image.origin == ImageOrigin::Bundle => {
+                let lines = vec![
+                    "It is part of the runtime directory: what is stale there is made again."
+                        .into(),
+                    "Machines on it stay as they are.".to_owned(),
+                ];
+                let then = Then::Commands(vec![CommandBody::Bootstrap]);
+                let title = format!("Make {name} again?");
+                cx.push(Box::new(Confirm::new(title, lines, "Make", then)));
+            }
             _ => {
                 let mut lines = Vec::new();
                 lines.extend(image.stale.iter().map(|reason| format!("Stale: {reason}.")));

@@ -426,7 +426,11 @@ fn tabs(area: Rect, cx: &mut Draw<'_>) -> Rect {
     let current = state.panes.current().map(|entry| entry.id);
     for entry in state.panes.list() {
         let here = current == Some(entry.id);
-        let sign = if entry.is_alive() { "" } else { "✗ " };
+        let sign = match (entry.is_alive(), entry.is_done()) {
+            (true, _) => "",
+            (false, true) => "✓ ",
+            (false, false) => "✗ ",
+        };
         let slot = if here { Slot::Selection } else { Slot::TextDim };
         let text = format!(" {sign}{} ", entry.label());
         let room = area.right().saturating_sub(x);
