@@ -20,7 +20,8 @@ use banger::{
         qemu::{Accel, Qemu},
     },
 };
-use common::{runtime_dir, skip, until_or};
+use common::{Home, Load, runtime_dir, signal, skip, until, until_or};
+use nix::sys::signal::Signal;
 use serde_json::json;
 
 fn sha256(path: &Path) -> String {
@@ -162,4 +163,55 @@ fn a_container_image_boots_to_a_shell_on_the_console_and_powers_off() {
     let mut check = Command::new("/usr/sbin/e2fsck");
     let checked = check.arg("-fp").arg(staged.join("root.img")).output().expect("e2fsck");
     assert!(matches!(checked.status.code(), Some(0 | 1)), "{checked:?}");
+}
+
+/// What is in a directory, if it is there.
+fn entries(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).into_iter().flatten();
+    entries.map(|e| e.expect("entry").file_name().to_string_lossy().into_owned()).collect()
+}
+
+#[test]
+fn an_import_is_published_shares_its_content_and_leaves_nothing_when_it_ends_early() {
+    let home = Home::new(Load::Light);
+    let (images, bases) = (home.layout().images(), home.layout().state.join("bases"));
+    let dir = tempfile::tempdir().expect("a directory");
+    // Nothing of it runs here.
+    let program = dir.path().join("program");
+    fs::write(&program, "x").expect("written");
+    let layout = layout(dir.path(), &program);
+    let source = layout.to_str().expect("UTF-8");
+    let out = home.ok(&["images", "import", source, "--name", "boxed", "--memory", "1G"]);
+    assert!(out.starts_with("boxed: imported from a container image; 1 GiB"), "{out}");
+    let shown = home.ok(&["images", "show", "boxed", "--json"]);
+    let shown: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
+    assert_eq!(shown["origin"], "imported", "{shown}");
+    assert_eq!(shown["default_memory_mib"], 1024, "{shown}");
+    let again = home.fails(&["images", "import", source, "--name", "boxed"]);
+    assert!(again.err.contains("an image of that name"), "{again:?}");
+    home.ok(&["images", "import", source, "--name", "twin"]);
+    assert_eq!(entries(&bases).len(), 1, "the same content");
+    // One that does harm, and one that is ended while it is at it.
+    let bad = home.fails(&["images", "import", program.to_str().expect("UTF-8"), "--name", "bad"]);
+    assert!(bad.err.contains("nothing that is known"), "{bad:?}");
+    let root = dir.path().join("root");
+    fs::create_dir_all(root.join("sbin")).expect("made");
+    fs::write(root.join("sbin/init"), "x").expect("written");
+    fs::write(root.join("large"), vec![b'x'; 256 << 20]).expect("written");
+    let archive = dir.path().join("root.tar");
+    tar(&root, &archive);
+    let command = ["images", "import", archive.to_str().expect("UTF-8"), "--name", "large"];
+    let running = home.spawn(&command);
+    let staged = || entries(&images).into_iter().find(|name| name.starts_with(".staged-"));
+    until("a staged image", || {
+        staged().is_some_and(|name| images.join(name).join("work/data/0").exists())
+    });
+    signal(running.pid(), Signal::SIGINT);
+    let said = running.end();
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.err.contains("cancelled"), "{said:?}");
+    let mut left = entries(&images);
+    left.sort();
+    assert_eq!(left, ["boxed", "twin"]);
+    assert_eq!(entries(&bases).len(), 1);
 }

@@ -4,12 +4,12 @@ use super::{
     args::{ImagesExport, ImagesImport},
     exit::{self, Failure, Outcome},
     images::Teller,
-    out,
+    images_foreign, out,
     runtime::cancel_on_signal,
 };
 use crate::{
     domain::{BadImageName, ImageName, Problem},
-    image::{Catalog, archive},
+    image::{Catalog, archive, import::Kind},
 };
 
 /// Writes an image into a file.
@@ -40,11 +40,18 @@ pub fn import(import: &ImagesImport, catalog: &Catalog) -> Outcome {
     let name = import.name.as_deref().map(str::parse::<ImageName>).transpose();
     let name =
         name.map_err(|e: BadImageName| Problem::new(what(), e.to_string(), "--name NAME"))?;
-    let native = archive::is_native(&import.file)
+    // A directory or a pipe is none; what is not there is said below.
+    let regular = import.file.metadata().is_ok_and(|meta| meta.is_file());
+    let native = if regular { archive::is_native(&import.file) } else { Ok(false) };
+    let native = native
         .map_err(|e| Problem::new(what(), e.to_string(), "check its name and its permissions"))?;
     if !native {
-        let why = "it is no image that banger exported";
-        return Err(Problem::new(what(), why, "`banger images export` makes one").into());
+        return images_foreign::run(import, name, catalog);
+    }
+    if import.memory.is_some() || import.size.is_some() || import.kind != Kind::Auto {
+        let why = "it is an image of banger's, which has its own memory and size";
+        let hint = "leave --memory, --size and --kind out";
+        return Err(Failure::Usage(Problem::new(what(), why, hint)));
     }
     let cancel = cancel_on_signal()?;
     let mut teller = Teller::new("import", &cancel);

@@ -13,6 +13,7 @@ pub mod exit;
 mod find;
 mod helper;
 mod images;
+mod images_foreign;
 mod images_import;
 mod itself;
 mod json;

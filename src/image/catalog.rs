@@ -411,7 +411,10 @@ impl Catalog {
     }
 
     /// Whether no image has this name.
-    pub(super) fn is_free(&self, name: &ImageName) -> Result<(), Problem> {
+    ///
+    /// # Errors
+    /// Which one has it.
+    pub fn is_free(&self, name: &ImageName) -> Result<(), Problem> {
         let what = format!("cannot use the name {name}");
         if self.dir(name).symlink_metadata().is_ok() {
             let hint = "choose another name, or replace it (`--replace`)";

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use crate::image::import::Kind;
+
 /// `images`.
 #[derive(Debug, Args)]
 pub struct Images {
@@ -30,7 +32,7 @@ pub enum ImagesVerb {
     Verify(ImagesVerify),
     /// Write an image into one file that another banger can import
     Export(ImagesExport),
-    /// Make an image from a file: one that was exported
+    /// Make an image from a file: an exported one, a disk, an archive, a container image
     Import(ImagesImport),
 }
 
@@ -93,7 +95,7 @@ pub struct ImagesExport {
 /// `images import`.
 #[derive(Debug, Args)]
 pub struct ImagesImport {
-    /// The file
+    /// The file, or a directory with an OCI layout; its content says what it is
     pub file: PathBuf,
     /// Its name [default: what the file says, else the file's own name]
     #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
@@ -101,4 +103,18 @@ pub struct ImagesImport {
     /// Take the place of the image that has this name
     #[arg(long)]
     pub replace: bool,
+    /// Memory a VM of it gets by default: 512, 512M, 2G (a bare number is MiB) [default: 512]
+    #[arg(long, allow_hyphen_values = true, value_name = "SIZE")]
+    pub memory: Option<String>,
+    /// Size of its file system: 4G [default: the source's, or its content's with room to work in]
+    #[arg(long, allow_hyphen_values = true, value_name = "SIZE")]
+    pub size: Option<String>,
+    /// What the source is to be read as: auto, raw, qcow2, tar, container
+    #[arg(long, default_value = "auto", value_parser = kind)]
+    pub kind: Kind,
+}
+
+fn kind(word: &str) -> Result<Kind, String> {
+    let found = Kind::ALL.into_iter().find(|kind| kind.word() == word);
+    found.ok_or_else(|| format!("use one of {}", Kind::ALL.map(Kind::word).join(", ")))
 }
