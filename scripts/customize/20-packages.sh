@@ -74,7 +74,7 @@ if [ -n "$preview" ]; then
     # With --assume-no it says how much, and stops; that is no error here.
     apt --assume-no --no-install-recommends --purge install "$@" >"$WORK/asked" 2>/dev/null || :
     apt --no-install-recommends --print-uris install "$@" 2>/dev/null |
-        awk '/^\x27/ { sum += $3 } END { printf "download %.0f\n", sum }' >"$WORK/out/preview"
+        awk '/^\047/ { sum += $3 } END { printf "download %.0f\n", sum }' >"$WORK/out/preview"
     sed -n -e 's/^Inst \([^ ]*\) .*(\([^ ]*\) .*/install \1 \2/p' \
         -e 's/^\(Remv\|Purg\) \([^ ]*\) .*/remove \2/p' "$WORK/simulated" | sort -u >>"$WORK/out/preview"
     awk '/^After this operation, / {

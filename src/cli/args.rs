@@ -10,8 +10,8 @@ use clap_complete::Shell;
 use crate::domain::{NamesSettings, NetworkKind, VmId, VmmKind};
 
 pub use images::{
-    Images, ImagesExport, ImagesImport, ImagesLs, ImagesRename, ImagesRm, ImagesShow, ImagesVerb,
-    ImagesVerify,
+    EngineKind, How, Images, ImagesBuild, ImagesExport, ImagesImport, ImagesLs, ImagesRebuild,
+    ImagesRename, ImagesRm, ImagesShell, ImagesShow, ImagesVerb, ImagesVerify,
 };
 
 const EXAMPLES: &str = "\

@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::{
     Connect,
     args::{ImagesLs, ImagesRename, ImagesRm, ImagesShow, ImagesVerb, ImagesVerify},
+    build,
     exit::{self, Failure, Outcome},
     find, images_import,
     ls::{duration, layout},
@@ -50,6 +51,9 @@ pub fn run(verb: Option<&ImagesVerb>, connect: Connect) -> Outcome {
         ImagesVerb::Verify(verify) => verify_all(verify, &catalog),
         ImagesVerb::Export(export) => images_import::export(export, &catalog),
         ImagesVerb::Import(import) => images_import::import(import, &catalog),
+        ImagesVerb::Build(args) => build::build(args, &catalog, connect, &setup),
+        ImagesVerb::Rebuild(args) => build::rebuild(args, &catalog, connect, &setup),
+        ImagesVerb::Shell(args) => build::shell(args, connect, &setup),
     }
 }
 

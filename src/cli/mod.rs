@@ -4,6 +4,7 @@
 //! fleet until what it asked for is so, and tells. `docs/cli.md` is the reference.
 
 pub mod args;
+mod build;
 pub mod client;
 mod completions;
 mod console;

@@ -58,7 +58,10 @@ fn off(name: &str, phase: Phase, vm: &VmView) -> Problem {
 }
 
 /// The ssh program with all that leads to the VM, and what to run there.
-fn command(
+///
+/// # Errors
+/// If it has no address.
+pub(super) fn command(
     layout: &Layout,
     vm: &VmView,
     tty: Tty,

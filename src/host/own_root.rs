@@ -253,7 +253,11 @@ impl Mounts {
         }
         self.add("proc", &at.join("proc"), all, None)?;
         for read_only in ["proc/sys", "proc/sysrq-trigger"] {
-            self.bind_read_only(&at.join(read_only))?;
+            let path = at.join(read_only);
+            // Not every kernel has them.
+            if path.exists() {
+                self.bind_read_only(&path)?;
+            }
         }
         self.add("sysfs", &at.join("sys"), all | MsFlags::MS_RDONLY, None)?;
         self.add("tmpfs", &at.join("run"), suid | dev, Some("mode=0755"))?;

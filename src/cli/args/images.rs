@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use crate::image::import::Kind;
 
@@ -34,6 +34,88 @@ pub enum ImagesVerb {
     Export(ImagesExport),
     /// Make an image from a file: an exported one, a disk, an archive, a container image
     Import(ImagesImport),
+    /// Make an image from another, by a recipe: packages, files, users, a script
+    Build(ImagesBuild),
+    /// Build an image again, by the recipe it was built by
+    Rebuild(ImagesRebuild),
+    /// Open a shell in the image that is being built, or that waits at a failed step
+    Shell(ImagesShell),
+}
+
+/// How an image is built.
+#[derive(Debug, Args)]
+pub struct How {
+    /// Where the steps run [default: chroot as root, else vm]
+    #[arg(long, value_enum)]
+    pub engine: Option<EngineKind>,
+    /// Publish it without booting a VM of it first
+    #[arg(long)]
+    pub no_test_boot: bool,
+    /// Open a shell in it when its own steps are done
+    #[arg(long, alias = "keep-going-shell")]
+    pub shell: bool,
+}
+
+/// Where the steps of a build run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EngineKind {
+    /// In a mounted copy of the base: fast, needs root
+    Chroot,
+    /// In a VM of the base, through SSH: any user
+    Vm,
+}
+
+impl EngineKind {
+    /// The word in options and in JSON.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Chroot => "chroot",
+            Self::Vm => "vm",
+        }
+    }
+}
+
+/// `images build`.
+#[derive(Debug, Args)]
+pub struct ImagesBuild {
+    /// The recipe, as docs/images.md describes it; - reads it from standard input
+    pub recipe: PathBuf,
+    /// Take the place of the image that has this name
+    #[arg(long)]
+    pub replace: bool,
+    /// Do not ask before it begins
+    #[arg(long, short)]
+    pub yes: bool,
+    /// Change nothing: say what would be done, and which packages would come and go
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Say that as JSON, as docs/cli.md describes it
+    #[arg(long, requires = "dry_run")]
+    pub json: bool,
+    /// How.
+    #[command(flatten)]
+    pub how: How,
+}
+
+/// `images rebuild`.
+#[derive(Debug, Args)]
+pub struct ImagesRebuild {
+    /// Its name
+    pub name: String,
+    /// Do not ask before it begins
+    #[arg(long, short)]
+    pub yes: bool,
+    /// How.
+    #[command(flatten)]
+    pub how: How,
+}
+
+/// `images shell`.
+#[derive(Debug, Args)]
+pub struct ImagesShell {
+    /// The image that is being built [default: the only one]
+    pub name: Option<String>,
 }
 
 /// `images ls`.

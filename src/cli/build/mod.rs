@@ -1,0 +1,200 @@
+//! `banger images build`, `rebuild` and `shell`: an image made from another, in one foreground
+//! process. Killed at any time it leaves a directory at most, which the next banger sweeps.
+
+mod boot;
+mod engine;
+mod log;
+mod plan;
+mod run;
+mod step;
+mod vm;
+
+use std::{
+    fs,
+    io::{self, IsTerminal},
+    path::Path,
+    process::Command,
+};
+
+use super::{
+    Connect,
+    args::{EngineKind, Images, ImagesBuild, ImagesRebuild, ImagesShell, ImagesVerb, Ssh},
+    exit::{Failure, Outcome},
+    out,
+    setup::Setup,
+    ssh,
+};
+use crate::{
+    bundle::{self, Bundle},
+    domain::{ImageOrigin, Problem, Recipe},
+    image::{
+        Catalog,
+        build::{self, Session},
+        is_worked_on,
+    },
+};
+
+/// How a build is to be done.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Take the place of the image that has this name.
+    pub replace: bool,
+    /// Ask nothing before it begins.
+    pub yes: bool,
+    /// Where the steps run; nothing: what this host can.
+    pub engine: Option<EngineKind>,
+    /// Whether a VM is booted from it before it is published.
+    pub test_boot: bool,
+    /// Whether a shell is opened in it when the user's part is done.
+    pub shell: bool,
+}
+
+/// Those of the verbs of `images` that build.
+pub fn verb(images: &Images, connect: Connect, setup: &Setup) -> Option<Outcome> {
+    match images.verb.as_ref()? {
+        ImagesVerb::Build(args) => Some(build(args, connect, setup)),
+        ImagesVerb::Rebuild(args) => Some(rebuild(args, connect, setup)),
+        ImagesVerb::Shell(args) => Some(shell(args, connect, setup)),
+        _ => None,
+    }
+}
+
+/// `images build`.
+///
+/// # Errors
+/// A recipe that is wrong, a step that failed, an image that does not boot.
+fn build(args: &ImagesBuild, connect: Connect, setup: &Setup) -> Outcome {
+    let recipe = read(&args.recipe)?;
+    let options = Options {
+        replace: args.replace,
+        yes: args.yes,
+        engine: args.how.engine,
+        test_boot: !args.how.no_test_boot,
+        shell: args.how.shell,
+    };
+    let catalog = catalog(setup)?;
+    let plan = plan::Plan::new(&catalog, recipe, &options)?;
+    if args.dry_run {
+        return plan.show(&catalog, setup, args.json);
+    }
+    run::run(&catalog, plan, &options, connect, setup)
+}
+
+/// `images rebuild`.
+///
+/// # Errors
+/// As [`build`]; if there is nothing it could be rebuilt from.
+fn rebuild(args: &ImagesRebuild, connect: Connect, setup: &Setup) -> Outcome {
+    let catalog = catalog(setup)?;
+    let view = catalog.open(&args.name)?.view().clone();
+    if view.origin == ImageOrigin::Bundle {
+        // Those of the runtime directory are made by a bootstrap, which sees what changed.
+        use std::os::unix::process::CommandExt;
+        let mut bootstrap = Command::new(&setup.options.program);
+        let error = bootstrap.args(["runtime", "bootstrap"]).exec();
+        let what = format!("cannot rebuild {}", args.name);
+        return Err(Problem::new(what, error.to_string(), "run `banger runtime bootstrap`").into());
+    }
+    let Some(mut recipe) = catalog.recipe(&args.name) else {
+        let why = "it was not made from another image here, so there is no recipe of it";
+        let what = format!("cannot rebuild {}", args.name);
+        return Err(Problem::new(what, why, "import it again, with --replace").into());
+    };
+    recipe.name.clone_from(&args.name);
+    if let Some(wanted) = catalog.wanted(&args.name)? {
+        recipe.packages = wanted.text();
+    }
+    let options = Options {
+        replace: true,
+        yes: args.yes,
+        engine: args.how.engine,
+        test_boot: !args.how.no_test_boot,
+        shell: args.how.shell,
+    };
+    let plan = plan::Plan::new(&catalog, recipe, &options)?;
+    run::run(&catalog, plan, &options, connect, setup)
+}
+
+/// `images shell`: a shell in the root of the build that runs, or waits at a failed step.
+///
+/// # Errors
+/// If none does, or several do and none is named.
+fn shell(args: &ImagesShell, connect: Connect, setup: &Setup) -> Outcome {
+    let mut open: Vec<(String, Session)> = Vec::new();
+    for entry in fs::read_dir(setup.layout.images()).into_iter().flatten().flatten() {
+        let dir = entry.file_name().to_string_lossy().into_owned();
+        if is_worked_on(&setup.layout, &dir) {
+            open.extend(Session::find(&entry.path()));
+        }
+    }
+    if let Some(name) = &args.name {
+        open.retain(|(image, _)| image == name);
+    }
+    let problem = |why: String, hint: &str| Problem::new("cannot open a shell", why, hint);
+    let (_, session) = match open.len() {
+        1 => open.remove(0),
+        0 => {
+            let hint = "start one with `banger images build`";
+            return Err(problem("no such build is under way".to_owned(), hint).into());
+        }
+        _ => {
+            let names: Vec<&str> = open.iter().map(|(name, _)| name.as_str()).collect();
+            let why = format!("several builds are under way: {}", names.join(", "));
+            return Err(problem(why, "name the one").into());
+        }
+    };
+    match session {
+        Session::Mounted { holder, at } => {
+            use std::os::unix::process::CommandExt;
+            let error = build::shell_in(holder, &at).exec();
+            Err(problem(format!("nsenter: {error}"), "it is in the package util-linux").into())
+        }
+        Session::Vm { name } => {
+            ssh::run(&Ssh { name, command: Vec::new() }, connect(setup)?, setup)
+        }
+    }
+}
+
+/// Reads a recipe, and refuses a wrong one with all that is wrong.
+fn read(path: &Path) -> Result<Recipe, Failure> {
+    let what = || format!("cannot use the recipe {}", path.display());
+    let text = if path == Path::new("-") {
+        io::read_to_string(io::stdin())
+    } else {
+        fs::read_to_string(path)
+    };
+    let text = text.map_err(|e| Problem::new(what(), e.to_string(), "docs/images.md has one"))?;
+    let mut recipe = build::parse(&text).map_err(|wrong| {
+        let lines: Vec<String> = wrong
+            .iter()
+            .map(|(line, message)| match line {
+                0 => message.clone(),
+                line => format!("line {line}: {message}"),
+            })
+            .collect();
+        Problem::new(what(), lines.join("\n  "), "docs/images.md has all keys of a recipe")
+    })?;
+    // As typed, relative to where it was typed, for the rebuild from elsewhere.
+    for file in &mut recipe.files {
+        file.from = std::path::absolute(&file.from).unwrap_or_else(|_| file.from.clone());
+    }
+    Ok(recipe)
+}
+
+/// Whether there is somebody to be asked.
+fn somebody() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+/// All images, as the settings have them.
+fn catalog(setup: &Setup) -> Result<Catalog, Problem> {
+    // Without a runtime directory there are the user's own images.
+    let bundle =
+        bundle::locate(&setup.options.runtime_dir).and_then(|found| Bundle::open(&found.dir)).ok();
+    Ok(Catalog::new(&setup.layout, bundle.as_ref(), &setup.options.packages))
+}
+
+/// A line on a terminal or in a file: what a build says of itself.
+fn say(text: &str) {
+    out::note(text);
+}

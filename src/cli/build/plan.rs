@@ -1,0 +1,224 @@
+//! What a build is going to do, checked as far as that can be done before it begins.
+
+use std::{fs, path::PathBuf, process::Command};
+
+use serde::Serialize;
+
+use super::{Options, engine};
+use crate::{
+    cli::{args::EngineKind, exit::Failure, exit::Outcome, out, setup::Setup},
+    domain::{ByteSize, ImageName, Problem, Recipe},
+    image::{
+        BaseImage, Catalog, PackageManifest,
+        build::{self, Host, Mounted, Parts, Preview, Step},
+    },
+};
+
+/// The version of the JSON that `--dry-run --json` prints.
+const SCHEMA: u32 = 1;
+
+/// What a build is going to do.
+pub struct Plan {
+    /// What is to be made.
+    pub recipe: Recipe,
+    /// Its name.
+    pub name: ImageName,
+    /// What it is made from.
+    pub base: BaseImage,
+    /// Its package manifest.
+    pub packages: PackageManifest,
+    /// Where the steps run.
+    pub engine: EngineKind,
+    /// What runs.
+    pub steps: Vec<Step>,
+}
+
+impl Plan {
+    /// Checks a recipe against the host.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub fn new(catalog: &Catalog, recipe: Recipe, options: &Options) -> Result<Self, Failure> {
+        let what = format!("cannot build {}", recipe.name);
+        let base = catalog.open(&recipe.base)?;
+        let mut wrong: Vec<String> = Vec::new();
+        let name: Option<ImageName> = match recipe.name.parse() {
+            Ok(name) => Some(name),
+            Err(error) => {
+                wrong.push(format!("name: {error}"));
+                None
+            }
+        };
+        let packages = PackageManifest::parse(&recipe.packages).unwrap_or_else(|lines| {
+            let said = lines.into_iter().map(|(line, why)| format!("packages, line {line}: {why}"));
+            wrong.extend(said);
+            PackageManifest::default()
+        });
+        let least = base.size().div_ceil(1 << 20);
+        if let Some(mib) = recipe.size_mib.filter(|mib| *mib < least) {
+            wrong.push(format!(
+                "size_mib: {} has {least} MiB, and a disk is never shrunk to {mib} MiB",
+                recipe.base
+            ));
+        }
+        for file in &recipe.files {
+            if let Err(error) = fs::metadata(&file.from) {
+                wrong.push(format!("files: {}: {error}", file.from.display()));
+            }
+        }
+        let taken = catalog.metadata(&recipe.name).is_some();
+        if taken && !options.replace {
+            wrong.push(format!("name: there is an image {} already", recipe.name));
+        }
+        match name {
+            Some(name) if wrong.is_empty() => {
+                let steps = Step::of(&recipe);
+                let engine = options.engine.unwrap_or_else(engine::of_host);
+                Ok(Self { recipe, name, base, packages, engine, steps })
+            }
+            _ => {
+                let hint = if taken && !options.replace {
+                    "take another name, or --replace"
+                } else {
+                    "correct the recipe; docs/images.md has all keys"
+                };
+                Err(Problem::new(what, wrong.join("\n  "), hint).into())
+            }
+        }
+    }
+
+    /// The size of the disk in MiB.
+    pub fn size_mib(&self) -> u64 {
+        self.recipe.size_mib.unwrap_or_else(|| self.base.size().div_ceil(1 << 20))
+    }
+
+    /// In a few lines, for who is asked whether to go on.
+    pub fn lines(&self) -> Vec<String> {
+        let steps: Vec<&str> = self.steps.iter().map(|step| step.word()).collect();
+        let where_it_runs = match self.engine {
+            EngineKind::Chroot => "in a mounted copy",
+            EngineKind::Vm => "in a VM of it",
+        };
+        let mut lines = vec![
+            format!("{} from {}, {where_it_runs}", self.name, self.recipe.base),
+            format!("  disk      {}", ByteSize(self.size_mib() << 20)),
+            format!("  steps     {}", steps.join(", ")),
+        ];
+        let names = self.packages.names().collect::<Vec<_>>().join(" ");
+        if !names.is_empty() {
+            lines.push(format!("  packages  {names}"));
+        }
+        lines
+    }
+
+    /// `--dry-run`: what would change.
+    ///
+    /// # Errors
+    /// A package that does not exist; what apt says.
+    pub fn show(&self, catalog: &Catalog, setup: &Setup, json: bool) -> Outcome {
+        let preview = match self.engine {
+            EngineKind::Chroot if self.steps.contains(&Step::Packages) => {
+                self.ask_apt(catalog, setup)?
+            }
+            EngineKind::Chroot | EngineKind::Vm => self.plain(catalog),
+        };
+        if json {
+            #[derive(Serialize)]
+            struct Shown<'a> {
+                schema: u32,
+                name: &'a str,
+                base: &'a str,
+                engine: &'a str,
+                size_mib: u64,
+                steps: Vec<&'a str>,
+                packages: &'a Preview,
+            }
+            let shown = Shown {
+                schema: SCHEMA,
+                name: self.name.as_str(),
+                base: &self.recipe.base,
+                engine: self.engine.word(),
+                size_mib: self.size_mib(),
+                steps: self.steps.iter().map(|step| step.word()).collect(),
+                packages: &preview,
+            };
+            let text = serde_json::to_string_pretty(&shown).map_err(std::io::Error::from)?;
+            out::line(text)?;
+            return Ok(crate::cli::exit::OK);
+        }
+        for line in self.lines().into_iter().take(3) {
+            out::line(line)?;
+        }
+        for change in &preview.install {
+            out::line(format!("  + {} {}", change.name, change.version).trim_end())?;
+        }
+        for name in &preview.remove {
+            out::line(format!("  - {name}"))?;
+        }
+        if let Some(bytes) = preview.download_bytes {
+            out::line(format!("  download  {}", ByteSize(bytes)))?;
+        }
+        if let Some(bytes) = preview.installed_bytes {
+            let sign = if bytes < 0 { "less" } else { "more" };
+            out::line(format!("  on disk   {} {sign}", ByteSize(bytes.unsigned_abs())))?;
+        }
+        if !preview.dependencies {
+            out::line("  what these depend on is known when they are fetched")?;
+        }
+        Ok(crate::cli::exit::OK)
+    }
+
+    /// Has apt say it, in a copy of the base that is thrown away.
+    fn ask_apt(&self, catalog: &Catalog, setup: &Setup) -> Result<Preview, Failure> {
+        let staged = catalog.stage()?;
+        build::copy_of(self.base.path(), &staged.disk())?;
+        let work = staged.dir().join("work");
+        let host = Host::look();
+        let packages = self.packages.text();
+        let parts = Parts { recipe: &self.recipe, packages: &packages, host: &host, in_vm: false };
+        parts.write(&work)?;
+        fs::write(work.join("preview"), "")?;
+        let root = staged.dir().join("root");
+        let mounted = Mounted::open(&setup.options.program, &staged.disk(), &root, &work)?;
+        for step in [Step::Prepare, Step::Packages] {
+            let run = mounted.step(step, &host).output()?;
+            if !run.status.success() {
+                let said = String::from_utf8_lossy(&run.stderr);
+                let why = said.lines().next_back().unwrap_or("apt gave no reason").to_owned();
+                let what = format!("cannot tell what {} would get", self.name);
+                return Err(Problem::new(what, why, "correct the package manifest").into());
+            }
+        }
+        Ok(Preview::read(&work))
+    }
+
+    /// The plain difference, without what packages depend on.
+    fn plain(&self, catalog: &Catalog) -> Preview {
+        let known = catalog.metadata(&self.recipe.base).map(|metadata| metadata.packages);
+        let installed = known
+            .filter(|packages| !packages.is_empty())
+            .unwrap_or_else(|| installed_in(self.base.path().to_owned()));
+        Preview::plain(&self.packages.text(), &installed)
+    }
+}
+
+/// What dpkg has installed in an image: “name version”. Nothing, if there is no dpkg in it.
+fn installed_in(disk: PathBuf) -> Vec<String> {
+    // Debian keeps it in a directory that only root has in its PATH.
+    let program = ["/usr/sbin/debugfs", "/sbin/debugfs"]
+        .into_iter()
+        .find(|path| std::path::Path::new(path).exists())
+        .unwrap_or("debugfs");
+    let run = Command::new(program).args(["-R", "cat /var/lib/dpkg/status"]).arg(disk).output();
+    let status = run.map(|run| String::from_utf8_lossy(&run.stdout).into_owned());
+    let status = status.unwrap_or_default();
+    let field = |paragraph: &str, name: &str| {
+        paragraph.lines().find_map(|line| Some(line.strip_prefix(name)?.trim().to_owned()))
+    };
+    let installed = |paragraph: &str| {
+        let is = field(paragraph, "Status:")?.ends_with(" installed");
+        let name = field(paragraph, "Package:")?;
+        is.then_some(format!("{name} {}", field(paragraph, "Version:")?))
+    };
+    status.split("\n\n").filter_map(installed).collect()
+}
