@@ -8,6 +8,7 @@
 
 mod boot;
 mod by_hand;
+mod customize;
 mod drain;
 mod fake_qemu;
 mod monitor;
@@ -29,12 +30,13 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 type Part = fn() -> Outcome<Vec<Row>>;
 
 /// The parts, in the order of the table.
-const PARTS: [(&str, Part); 5] = [
+const PARTS: [(&str, Part); 6] = [
     ("boot", boot::measure),
     ("tui", tui::measure),
     ("monitor", monitor::measure),
     ("drain", drain::measure),
     ("verify", verify::measure),
+    ("customize", customize::measure),
 ];
 
 fn main() -> ExitCode {
