@@ -78,8 +78,8 @@ fn a_recipe_that_is_wrong_is_refused_with_all_that_is() {
     for part in ["packages, line 1", "never shrunk", "/nonexistent"] {
         assert!(said.err.contains(part), "{part}: {said:?}");
     }
-    let said = build(&home, "name = \"a\"\nbase = \"tyni\"\n");
-    assert!(said.err.contains("did you mean tiny?"), "{said:?}");
+    let said = build(&home, "name = \"a\"\nbase = \"tiyn\"\n");
+    assert!(said.err.contains("there is no image “tiyn”"), "{said:?}");
     assert_eq!(images(&home), BTreeSet::new());
 }
 
@@ -164,7 +164,7 @@ fn at_a_terminal_a_failed_step_is_mended_by_hand_and_tried_again() {
     tui.see("[r]etry");
     tui.keys("s\n");
     tui.see("`exit` goes on");
-    tui.see("# ");
+    tui.see("~ #");
     tui.keys("echo by hand >/tmp/mended; exit\n");
     tui.wait("the question again", |screen| screen.matches("[r]etry").count() == 2);
     tui.keys("r\n");

@@ -73,18 +73,21 @@ if [ -n "$preview" ]; then
     apt -s --no-install-recommends --purge install "$@" >"$WORK/simulated" 2>"$WORK/apt.err" || trouble
     # With --assume-no it says how much, and stops; that is no error here.
     apt --assume-no --no-install-recommends --purge install "$@" >"$WORK/asked" 2>/dev/null || :
-    apt --no-install-recommends --print-uris install "$@" 2>/dev/null |
-        awk '/^\047/ { sum += $3 } END { printf "download %.0f\n", sum }' >"$WORK/out/preview"
     sed -n -e 's/^Inst \([^ ]*\) .*(\([^ ]*\) .*/install \1 \2/p' \
-        -e 's/^\(Remv\|Purg\) \([^ ]*\) .*/remove \2/p' "$WORK/simulated" | sort -u >>"$WORK/out/preview"
-    awk '/^After this operation, / {
-        value = $4; gsub(/,/, "", value)
-        if ($5 == "kB") value *= 1000
-        if ($5 == "MB") value *= 1000000
-        if ($5 == "GB") value *= 1000000000
-        if (/freed/) value = -value
-        printf "installed %.0f\n", value
-    }' "$WORK/asked" >>"$WORK/out/preview"
+        -e 's/^\(Remv\|Purg\) \([^ ]*\) .*/remove \2/p' "$WORK/simulated" | sort -u >"$WORK/out/preview"
+    # "Need to get 1,234 kB of archives.", "... 5 kB/1,234 kB ...": what is still to be fetched.
+    awk '
+        function bytes(number, unit) {
+            gsub(/,/, "", number)
+            sub(/\/.*/, "", unit)
+            if (unit == "kB") return number * 1000
+            if (unit == "MB") return number * 1000000
+            if (unit == "GB") return number * 1000000000
+            return number
+        }
+        /^Need to get / { printf "download %.0f\n", bytes($4, $5) }
+        /^After this operation, / { printf "installed %s%.0f\n", /freed/ ? "-" : "", bytes($4, $5) }
+    ' "$WORK/asked" >>"$WORK/out/preview"
     exit 0
 fi
 

@@ -76,7 +76,7 @@ mod tests {
     fn monitors_are_told_and_nobody_else() {
         let dir = tempfile::tempdir().unwrap();
         let lines: [(&str, &str); 5] = [
-            ("10", "/usr/bin/banger\0monitor\00a1b2c3d\0"),
+            ("10", "/usr/bin/banger\0monitor\x000a1b2c3d\0"),
             ("11", "/usr/bin/qemu-system-x86_64\0-name\0monitor\0"),
             ("12", "/usr/bin/banger\0self\0rest\0"),
             ("13", "/opt/b/bin/banger\0monitor\0ffffffff\0"),

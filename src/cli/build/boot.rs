@@ -32,6 +32,7 @@ pub fn test(
         disk_mib: None,
         restore: false,
         wishes: Wishes::default(),
+        extras: Default::default(),
     };
     let what = || format!("a VM of {name} does not come up whole");
     let hint = "correct the recipe; --no-test-boot publishes it all the same";

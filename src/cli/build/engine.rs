@@ -19,7 +19,7 @@ pub enum Engine {
     /// Mounted by us.
     Chroot {
         /// It.
-        mounted: Mounted,
+        mounted: Box<Mounted>,
         /// What the host has of mirrors and proxies.
         host: Host,
         /// The directory of the parts.

@@ -18,14 +18,13 @@ use std::{
 
 use super::{
     Connect,
-    args::{EngineKind, Images, ImagesBuild, ImagesRebuild, ImagesShell, ImagesVerb, Ssh},
+    args::{EngineKind, ImagesBuild, ImagesRebuild, ImagesShell, Ssh},
     exit::{Failure, Outcome},
     out,
     setup::Setup,
     ssh,
 };
 use crate::{
-    bundle::{self, Bundle},
     domain::{ImageOrigin, Problem, Recipe},
     image::{
         Catalog,
@@ -49,21 +48,16 @@ pub struct Options {
     pub shell: bool,
 }
 
-/// Those of the verbs of `images` that build.
-pub fn verb(images: &Images, connect: Connect, setup: &Setup) -> Option<Outcome> {
-    match images.verb.as_ref()? {
-        ImagesVerb::Build(args) => Some(build(args, connect, setup)),
-        ImagesVerb::Rebuild(args) => Some(rebuild(args, connect, setup)),
-        ImagesVerb::Shell(args) => Some(shell(args, connect, setup)),
-        _ => None,
-    }
-}
-
 /// `images build`.
 ///
 /// # Errors
 /// A recipe that is wrong, a step that failed, an image that does not boot.
-fn build(args: &ImagesBuild, connect: Connect, setup: &Setup) -> Outcome {
+pub(super) fn build(
+    args: &ImagesBuild,
+    catalog: &Catalog,
+    connect: Connect,
+    setup: &Setup,
+) -> Outcome {
     let recipe = read(&args.recipe)?;
     let options = Options {
         replace: args.replace,
@@ -72,20 +66,23 @@ fn build(args: &ImagesBuild, connect: Connect, setup: &Setup) -> Outcome {
         test_boot: !args.how.no_test_boot,
         shell: args.how.shell,
     };
-    let catalog = catalog(setup)?;
-    let plan = plan::Plan::new(&catalog, recipe, &options)?;
+    let plan = plan::Plan::new(catalog, recipe, &options)?;
     if args.dry_run {
-        return plan.show(&catalog, setup, args.json);
+        return plan.show(catalog, setup, args.json);
     }
-    run::run(&catalog, plan, &options, connect, setup)
+    run::run(catalog, plan, &options, connect, setup)
 }
 
 /// `images rebuild`.
 ///
 /// # Errors
 /// As [`build`]; if there is nothing it could be rebuilt from.
-fn rebuild(args: &ImagesRebuild, connect: Connect, setup: &Setup) -> Outcome {
-    let catalog = catalog(setup)?;
+pub(super) fn rebuild(
+    args: &ImagesRebuild,
+    catalog: &Catalog,
+    connect: Connect,
+    setup: &Setup,
+) -> Outcome {
     let view = catalog.open(&args.name)?.view().clone();
     if view.origin == ImageOrigin::Bundle {
         // Those of the runtime directory are made by a bootstrap, which sees what changed.
@@ -111,15 +108,15 @@ fn rebuild(args: &ImagesRebuild, connect: Connect, setup: &Setup) -> Outcome {
         test_boot: !args.how.no_test_boot,
         shell: args.how.shell,
     };
-    let plan = plan::Plan::new(&catalog, recipe, &options)?;
-    run::run(&catalog, plan, &options, connect, setup)
+    let plan = plan::Plan::new(catalog, recipe, &options)?;
+    run::run(catalog, plan, &options, connect, setup)
 }
 
 /// `images shell`: a shell in the root of the build that runs, or waits at a failed step.
 ///
 /// # Errors
 /// If none does, or several do and none is named.
-fn shell(args: &ImagesShell, connect: Connect, setup: &Setup) -> Outcome {
+pub(super) fn shell(args: &ImagesShell, connect: Connect, setup: &Setup) -> Outcome {
     let mut open: Vec<(String, Session)> = Vec::new();
     for entry in fs::read_dir(setup.layout.images()).into_iter().flatten().flatten() {
         let dir = entry.file_name().to_string_lossy().into_owned();
@@ -184,14 +181,6 @@ fn read(path: &Path) -> Result<Recipe, Failure> {
 /// Whether there is somebody to be asked.
 fn somebody() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
-}
-
-/// All images, as the settings have them.
-fn catalog(setup: &Setup) -> Result<Catalog, Problem> {
-    // Without a runtime directory there are the user's own images.
-    let bundle =
-        bundle::locate(&setup.options.runtime_dir).and_then(|found| Bundle::open(&found.dir)).ok();
-    Ok(Catalog::new(&setup.layout, bundle.as_ref(), &setup.options.packages))
 }
 
 /// A line on a terminal or in a file: what a build says of itself.

@@ -173,7 +173,7 @@ impl Build {
                 build::grow(&disk, mib)?;
             }
             let root = self.staged.dir().join("root");
-            let mounted = Mounted::open(&setup.options.program, &disk, &root, &work)?;
+            let mounted = Box::new(Mounted::open(&setup.options.program, &disk, &root, &work)?);
             Engine::Chroot { mounted, host: host.clone(), work }
         };
         self.footer("done", since);

@@ -196,6 +196,7 @@ impl Builder {
             disk_mib: parts.recipe.size_mib,
             restore: false,
             wishes,
+            extras: Default::default(),
         };
         let helper = Helper::start(client, setup, "build", &parts.recipe.name, spec)?;
         let builder = Self { helper, host: parts.host.clone(), disk: disk.to_owned() };
