@@ -10,8 +10,8 @@ use cli_kit::{BANGER, Home, Ran, skip};
 fn bash(home: &Home, line: &str) -> Vec<String> {
     let bin = home.path().join("bin");
     if !bin.exists() {
-        std::fs::create_dir(&bin).unwrap();
-        symlink(BANGER, bin.join("banger")).unwrap();
+        std::fs::create_dir(&bin).expect("it can be had");
+        symlink(BANGER, bin.join("banger")).expect("it can be had");
     }
     let script = r#"
         source <(banger completions bash)
@@ -26,8 +26,8 @@ fn bash(home: &Home, line: &str) -> Vec<String> {
     bash.args(["--norc", "-c", script, "bash", line]).env_clear();
     let banger = home.command(&[]);
     bash.envs(banger.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    bash.env("PATH", format!("{}:{}", bin.display(), std::env::var("PATH").unwrap()));
-    let ran = Ran::new(&["completions", "bash", line], &bash.output().unwrap());
+    bash.env("PATH", format!("{}:{}", bin.display(), std::env::var("PATH").expect("it can be had")));
+    let ran = Ran::new(&["completions", "bash", line], &bash.output().expect("it can be had"));
     assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{ran}");
     ran.out.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }
@@ -61,7 +61,7 @@ fn other_shells_can_read_their_scripts() {
         assert!(script.contains(names), "{script}");
         assert!(!script.contains("monitor") && !script.contains("host-helper"), "{script}");
         let path = home.path().join(shell);
-        std::fs::write(&path, script).unwrap();
+        std::fs::write(&path, script).expect("it can be had");
         match Command::new(shell).arg("-n").arg(&path).output() {
             Ok(output) => assert!(output.status.success(), "{output:?}"),
             Err(_) => skip(&format!("there is no {shell} here")),

@@ -55,6 +55,7 @@ impl Fleet {
                 disk_mib: None,
                 restore: false,
                 wishes: Wishes::default(),
+                extras: Box::default(),
             };
             let mut row =
                 VmRow::new(id.clone(), spec, OverlayKind::SparseCopy, UnixMs(1_800_000_000_000));

@@ -22,8 +22,8 @@ pub fn skip(reason: &str) {
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
     eprintln!("SKIPPED {test}: {reason}");
     if let Some(file) = std::env::var_os("BANGER_SKIP_FILE") {
-        let mut file = fs::OpenOptions::new().create(true).append(true).open(file).unwrap();
-        writeln!(file, "{test}: {reason}").unwrap();
+        let mut file = fs::OpenOptions::new().create(true).append(true).open(file).expect("it can be had");
+        writeln!(file, "{test}: {reason}").expect("it can be had");
     }
 }
 
@@ -39,8 +39,8 @@ impl Home {
     /// A home without a runtime directory: nothing can be started there.
     pub fn new() -> Self {
         // Short: the paths of sockets are limited to 107 bytes.
-        let dir = tempfile::Builder::new().prefix("bgr").tempdir_in("/tmp").unwrap();
-        fs::create_dir(dir.path().join("r")).unwrap();
+        let dir = tempfile::Builder::new().prefix("bgr").tempdir_in("/tmp").expect("it can be had");
+        fs::create_dir(dir.path().join("r")).expect("it can be had");
         Self { dir, runtime: None }
     }
 
@@ -50,18 +50,18 @@ impl Home {
     pub fn with_fake_runtime() -> Self {
         let mut home = Self::new();
         let runtime = home.path().join("runtime");
-        fs::create_dir_all(runtime.join("images")).unwrap();
+        fs::create_dir_all(runtime.join("images")).expect("it can be had");
         let file = |name: &str, size: u64| {
-            fs::File::create(runtime.join(name)).unwrap().set_len(size).unwrap();
+            fs::File::create(runtime.join(name)).expect("it can be had").set_len(size).expect("it can be had");
             serde_json::json!({
                 "sha256": "00".repeat(32), "size": size, "modified_ns": 0, "source": "a test",
                 "version": "",
             })
         };
         let data = home.path().join("data");
-        fs::create_dir(&data).unwrap();
+        fs::create_dir(&data).expect("it can be had");
         // No holes: it must take room wherever it is copied to.
-        fs::write(data.join("file"), vec![1; 4 << 20]).unwrap();
+        fs::write(data.join("file"), vec![1; 4 << 20]).expect("it can be had");
         let record = serde_json::json!({
             "schema": 1,
             "arch": std::env::consts::ARCH,
@@ -77,11 +77,11 @@ impl Home {
             },
             "steps": {},
         });
-        fs::write(runtime.join("bundle.json"), record.to_string()).unwrap();
+        fs::write(runtime.join("bundle.json"), record.to_string()).expect("it can be had");
         let mut mke2fs = Command::new("mke2fs");
         mke2fs.args(["-q", "-F", "-t", "ext4", "-d"]).arg(data);
         mke2fs.arg(runtime.join("images/tiny.img")).env("PATH", sbin_path());
-        assert!(mke2fs.status().unwrap().success());
+        assert!(mke2fs.status().expect("it can be had").success());
         home.runtime = Some(runtime);
         home
     }
@@ -122,7 +122,7 @@ impl Home {
 
     /// Runs banger to its end.
     pub fn run(&self, args: &[&str]) -> Ran {
-        Ran::new(args, &self.command(args).output().unwrap())
+        Ran::new(args, &self.command(args).output().expect("it can be had"))
     }
 
     /// Runs banger to its end; it must succeed. Its standard output.
@@ -134,14 +134,14 @@ impl Home {
 
     /// `ls --json`.
     pub fn list(&self) -> serde_json::Value {
-        serde_json::from_str(&self.ok(&["ls", "--json"])).unwrap()
+        serde_json::from_str(&self.ok(&["ls", "--json"])).expect("it can be had")
     }
 
     /// The names of all VMs.
     pub fn names(&self) -> Vec<String> {
         let list = self.list();
-        let vms = list["vms"].as_array().unwrap();
-        vms.iter().map(|vm| vm["name"].as_str().unwrap().to_owned()).collect()
+        let vms = list["vms"].as_array().expect("it can be had");
+        vms.iter().map(|vm| vm["name"].as_str().expect("it can be had").to_owned()).collect()
     }
 
     /// All files of the state directory but those of SQLite and the log, sorted: what must be the
@@ -158,9 +158,9 @@ impl Home {
 
     /// The processes that have this home's path on their command line: monitors and VMMs.
     pub fn processes(&self) -> Vec<String> {
-        let needle = self.path().to_str().unwrap();
+        let needle = self.path().to_str().expect("it can be had");
         let mut found = Vec::new();
-        for entry in fs::read_dir("/proc").unwrap().flatten() {
+        for entry in fs::read_dir("/proc").expect("it can be had").flatten() {
             let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
             let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
             let line = String::from_utf8_lossy(&line).replace('\0', " ");
