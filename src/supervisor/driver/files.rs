@@ -5,6 +5,7 @@ use std::{
     io,
     os::unix::fs::DirBuilderExt,
     path::Path,
+    thread,
     time::Duration,
 };
 
@@ -22,6 +23,10 @@ use crate::{
 
 /// How long another banger that changes the same VM is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often, and at which distance, a change lock is looked at that seems to be held.
+const LOOKS: u32 = 4;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
 
 /// Takes the lock of whoever changes a VM.
 ///
@@ -41,8 +46,15 @@ pub fn lock_for_change(layout: &Layout, vm: &VmId) -> Result<FileLock, Problem> 
 
 /// Whether somebody makes, starts, clears up or removes it at this moment.
 pub fn is_being_changed(layout: &Layout, vm: &VmId) -> bool {
-    // One that cannot be asked about is left alone.
-    lock::is_held(layout.vm(vm).change_lock()).unwrap_or(true)
+    let path = layout.vm(vm).change_lock();
+    // Whoever sweeps away the files of locks has it for a moment; one that cannot be asked about is
+    // left alone.
+    (0..LOOKS).all(|look| {
+        if look > 0 {
+            thread::sleep(BETWEEN_LOOKS);
+        }
+        lock::is_held(&path).unwrap_or(true)
+    })
 }
 
 /// Makes a VM's directory and disk. On an error nothing of either is left.
