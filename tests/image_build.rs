@@ -322,6 +322,10 @@ fn without_mounting_the_steps_run_in_a_vm_and_a_vm_tries_the_image() {
     assert_eq!(file_of(&home, "web", "/etc/built-on"), "build-web\n");
     assert!(file_of(&home, "web", "/etc/passwd").contains("ada:x:1000:"));
     assert_eq!(file_of(&home, "web", "/root/.ssh/authorized_keys"), "", "no key of the builder's");
+    let mut debugfs = Command::new("/sbin/debugfs");
+    let left = debugfs.args(["-R", "ls -p /var/tmp"]).arg(disk(&home, "web")).output();
+    let left = String::from_utf8_lossy(&left.expect("debugfs").stdout).into_owned();
+    assert!(!left.contains("banger"), "{left}");
     assert_eq!(home.list(), Vec::<serde_json::Value>::new(), "the helpers are gone");
     assert_eq!(images(&home), BTreeSet::from(["web".to_owned()]));
 

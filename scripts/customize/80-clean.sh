@@ -37,7 +37,13 @@ fi
 rm -f /var/lib/dbus/machine-id /var/lib/systemd/random-seed /var/lib/systemd/credential.secret
 # Unless the user has put some in.
 if ! tar -tf "$WORK/files.tar" 2>/dev/null | grep -q -e '^etc/ssh/ssh_host_' -e '^etc/dropbear/'; then
-    rm -f /etc/ssh/ssh_host_*_key /etc/ssh/ssh_host_*_key.pub /etc/dropbear/dropbear_*_host_key
+    remove='rm -f /etc/ssh/ssh_host_*_key /etc/ssh/ssh_host_*_key.pub /etc/dropbear/dropbear_*_host_key'
+    if [ -e "$WORK/vm" ]; then
+        # Its sshd would have no key, or another, for the connections that are to come.
+        printf '%s\n' "$remove" >"$WORK/last.sh"
+    else
+        sh -c "$remove"
+    fi
     # Debian's sshd does not make them by itself.
     if [ -x /usr/bin/ssh-keygen ] && [ -d /etc/systemd/system ] &&
         ! grep -qs ssh-keygen /etc/systemd/system/ssh.service /lib/systemd/system/ssh.service \
