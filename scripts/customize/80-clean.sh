@@ -30,6 +30,9 @@ if [ -d /var/log ]; then
     done
 fi
 
+# What the last connection to a VM is to do; written anew when this step is tried again.
+rm -f "$WORK/last.sh"
+
 # --- Identity: each machine makes its own ---------------------------------------------------
 if [ -e /etc/machine-id ]; then
     : >/etc/machine-id
@@ -40,7 +43,7 @@ if ! tar -tf "$WORK/files.tar" 2>/dev/null | grep -q -e '^etc/ssh/ssh_host_' -e 
     remove='rm -f /etc/ssh/ssh_host_*_key /etc/ssh/ssh_host_*_key.pub /etc/dropbear/dropbear_*_host_key'
     if [ -e "$WORK/vm" ]; then
         # Its sshd would have no key, or another, for the connections that are to come.
-        printf '%s\n' "$remove" >"$WORK/last.sh"
+        printf '%s\n' "$remove" >>"$WORK/last.sh"
     else
         sh -c "$remove"
     fi
@@ -73,12 +76,14 @@ if [ -e "$WORK/vm" ]; then
         sed '/^127\.0\.1\.1[[:space:]]/d' /etc/hosts >"$WORK/hosts"
         cat "$WORK/hosts" >/etc/hosts
     fi
-    if [ -f /root/.ssh/authorized_keys ]; then
-        sed '/^# banger: the next line is set at each start$/,+1d' /root/.ssh/authorized_keys \
-            >"$WORK/authorized_keys"
-        cat "$WORK/authorized_keys" >/root/.ssh/authorized_keys
-        [ -s /root/.ssh/authorized_keys ] || rm -f /root/.ssh/authorized_keys
-    fi
+    # The key that this VM's start has put there is our way in, until the last connection.
+    cat >>"$WORK/last.sh" <<'EOF'
+keys=/root/.ssh/authorized_keys
+if [ -f $keys ]; then
+    kept=$(sed '/^# banger: the next line is set at each start$/,+1d' $keys)
+    if [ -n "$kept" ]; then printf '%s\n' "$kept" >$keys; else rm -f $keys; fi
+fi
+EOF
 fi
 
 # --- What was left lying about --------------------------------------------------------------
