@@ -26,7 +26,10 @@ fn bash(home: &Home, line: &str) -> Vec<String> {
     bash.args(["--norc", "-c", script, "bash", line]).env_clear();
     let banger = home.command(&[]);
     bash.envs(banger.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    bash.env("PATH", format!("{}:{}", bin.display(), std::env::var("PATH").expect("it can be had")));
+    bash.env(
+        "PATH",
+        format!("{}:{}", bin.display(), std::env::var("PATH").expect("it can be had")),
+    );
     let ran = Ran::new(&["completions", "bash", line], &bash.output().expect("it can be had"));
     assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{ran}");
     ran.out.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()

@@ -74,3 +74,45 @@ fn a_draft_survives_esc_and_a_kill_and_leads_to_a_review() {
         home.assert_nothing_runs();
     }
 }
+
+#[test]
+fn a_wizards_answers_become_an_image_that_machines_are_made_from() {
+    let test = "a_wizards_answers_become_an_image_that_machines_are_made_from";
+    let Some(home) = Home::with_runtime(test, Load::Light) else { return };
+    let from = home.path().join("motd");
+    std::fs::write(&from, "from the host\n").expect("a file");
+    let mut tui = on_tiny(&home, LARGE);
+    tui.then("c", "A new image: tiny-dev");
+    tui.then(ENTER, "Against tiny");
+    tui.then(NEXT, "/on/this/host -> /in/the/image");
+    tui.keys(&format!("{} -> /etc/from-host\r", from.display()));
+    // Past users and keys.
+    tui.then("\t\t\t", "› Script");
+    tui.keys("set -e\recho $((6*7))-by-script > /etc/by-script\r");
+    tui.then(NEXT, "› Name");
+    tui.then(NEXT, "tiny-dev is made from tiny");
+    tui.see("Build · Enter");
+    tui.then(ENTER, "build tiny-dev");
+    // It is built, booted as a test, published; then the new image is shown.
+    tui.see("the image tiny-dev is ready");
+    let screen = tui.see("└ tiny-dev");
+    assert!(screen.contains("customized"), "{screen}");
+    let draft = home.layout().draft();
+    until("the draft is gone", || !draft.exists());
+    tui.keys(ESC);
+    tui.gone("is ready");
+    tui.then("n", "tiny-dev-1");
+    tui.keys(ENTER);
+    tui.wait("a root shell with the keyboard", |screen| {
+        screen.contains("root@tiny-dev-1:~#") && screen.contains("Ctrl-] leaves")
+    });
+    tui.then("cat /etc/from-host /etc/by-script\r", "42-by-script");
+    tui.see("from the host");
+    tui.then("\x1d", "Enter gives it the keyboard");
+    tui.then("1", "● running");
+    tui.then("x", "Stop tiny-dev-1?");
+    tui.then("y", "○ stopped");
+    tui.keys("q");
+    assert_eq!(tui.end(), 0, "{}", tui.screen());
+    home.assert_nothing_runs();
+}

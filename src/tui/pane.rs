@@ -68,6 +68,12 @@ impl Entry {
             .is_none_or(|pane| matches!(pane.state(), PaneState::Opening | PaneState::Live))
     }
 
+    /// The image that is made by what it runs.
+    #[must_use]
+    pub fn makes(&self) -> Option<&str> {
+        self.run().and_then(|run| run.makes.as_deref())
+    }
+
     /// Whether what it runs has ended and did what it was to do.
     #[must_use]
     pub fn is_done(&self) -> bool {
@@ -191,6 +197,10 @@ impl Panes {
                 Some(format!("the session has ended; r {again} again, w closes the pane"))
             }
             (Action::PaneReopen, true) => Some("the session is open".to_owned()),
+            // Its recipe is the image's now.
+            (Action::PaneReopen, false) if entry.is_done() && entry.makes().is_some() => {
+                Some("it is done; b in Images builds it again".to_owned())
+            }
             _ => None,
         }
     }

@@ -22,7 +22,8 @@ pub fn skip(reason: &str) {
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
     eprintln!("SKIPPED {test}: {reason}");
     if let Some(file) = std::env::var_os("BANGER_SKIP_FILE") {
-        let mut file = fs::OpenOptions::new().create(true).append(true).open(file).expect("it can be had");
+        let mut file =
+            fs::OpenOptions::new().create(true).append(true).open(file).expect("it can be had");
         writeln!(file, "{test}: {reason}").expect("it can be had");
     }
 }
@@ -52,7 +53,10 @@ impl Home {
         let runtime = home.path().join("runtime");
         fs::create_dir_all(runtime.join("images")).expect("it can be had");
         let file = |name: &str, size: u64| {
-            fs::File::create(runtime.join(name)).expect("it can be had").set_len(size).expect("it can be had");
+            fs::File::create(runtime.join(name))
+                .expect("it can be had")
+                .set_len(size)
+                .expect("it can be had");
             serde_json::json!({
                 "sha256": "00".repeat(32), "size": size, "modified_ns": 0, "source": "a test",
                 "version": "",

@@ -402,6 +402,9 @@ impl PanesScreen {
                 (format!("‖ paused: {leaves}p in Machines lets it go on"), Slot::StatePaused)
             }
             _ if typing => (format!("{escape} leaves · twice sends it"), Slot::KeyHint),
+            Some(entry) if entry.is_done() && entry.makes().is_some() => {
+                ("done · 3 shows it · w closes".to_owned(), Slot::KeyHint)
+            }
             Some(entry) if !entry.is_alive() && entry.run().is_some() => {
                 ("r runs it again · w closes".to_owned(), Slot::KeyHint)
             }
