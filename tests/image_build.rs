@@ -334,3 +334,45 @@ fn without_mounting_the_steps_run_in_a_vm_and_a_vm_tries_the_image() {
     assert!(said.err.contains("there is no image"), "{said:?}");
     home.assert_nothing_runs();
 }
+
+#[test]
+fn docker_runs_a_container_in_an_image_that_is_ready_for_it() {
+    let test = "docker_runs_a_container_in_an_image_that_is_ready_for_it";
+    let Some(home) = mounting(test, Load::Heavy) else { return };
+    if !runtime_dir().join("modules.img").is_file() {
+        return skip(
+            test,
+            "the runtime directory has no modules.img, without which Docker has no bridge",
+        );
+    }
+    if !mirror(test) {
+        return;
+    }
+    let text = "name = \"dock\"\nbase = \"debian\"\npresets = [\"docker\"]\nmemory_mib = 1024\n";
+    let said = build(&home, text);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    home.ok(&["create", "vm", "--image", "dock", "--start", "--wait=600"]);
+    // A container's root: a busybox that needs nothing beside it.
+    let root = home.path().join("h/root");
+    fs::create_dir_all(root.join("bin")).expect("root");
+    let busybox = root.join("bin/busybox");
+    let mut debugfs = Command::new("/sbin/debugfs");
+    debugfs.args(["-R", &format!("dump -p /bin/busybox {}", busybox.display())]);
+    assert!(
+        debugfs.arg(runtime_dir().join("images/tiny.img")).status().expect("debugfs").success()
+    );
+    let tar =
+        Command::new("tar").arg("-C").arg(&root).args(["-cf", "-", "."]).output().expect("tar");
+    let script = "for try in $(seq 120); do docker info >/dev/null 2>&1 && break; sleep 1; done; \
+        docker info --format '{{.Driver}}' && docker import - box:1 >/dev/null && \
+        docker run --rm box:1 /bin/busybox sh -c \
+        'echo inside; /bin/busybox ping -c 1 -W 9 172.17.0.1; /bin/busybox wc -l < /proc/1/mounts' && \
+        iptables -t nat -S POSTROUTING";
+    let said = home.run_with(home.command(&["ssh", "vm", script]), &tar.stdout);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    for part in ["overlay2\n", "inside\n", "1 packets received", "-j MASQUERADE"] {
+        assert!(said.out.contains(part), "{part}: {said:?}");
+    }
+    home.ok(&["rm", "--yes", "--force", "vm"]);
+    home.assert_nothing_runs();
+}
