@@ -167,7 +167,8 @@ fn every_variable_that_code_tests_and_scripts_read_is_known() {
     for (path, text) in &found {
         for (at, _) in text.match_indices("BANGER_") {
             let rest = &text[at..];
-            let end = rest.find(|c: char| !c.is_ascii_uppercase() && c != '_');
+            let part = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+            let end = rest.find(|c: char| !part(c));
             let name = &rest[..end.unwrap_or(rest.len())];
             read += 1;
             // The mistyped one of the test above, and prefixes of several.
