@@ -258,7 +258,7 @@ fn what_will_be_made_is_what_the_bundle_has() {
         assert!(told, "{part} is not told");
     }
     let (_, _, from) = known("Firecracker").expect("told");
-    let url = table["firecracker"]["x86_64"]["url"].as_str().expect("a URL");
+    let url = table["firecracker"]["source"]["x86_64"]["url"].as_str().expect("a URL");
     assert!(url.contains("github.com") && from.contains("GitHub"));
     assert_eq!(images.len() + 3, PARTS.len());
 }
