@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rusqlite::ErrorCode;
 
-use super::backup;
+use super::{BUSY_MS, backup};
 use crate::domain::{Problem, VmId, VmName};
 
 /// Why a change was not made. Nothing of it was.
@@ -82,7 +82,7 @@ pub(super) fn problem(path: &Path, what: &str, error: &rusqlite::Error) -> Probl
         }
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Problem::new(
             what,
-            format!("another process has held {file} for more than 5 seconds"),
+            format!("others have held {file} for more than {} seconds", BUSY_MS / 1_000),
             format!("see which with `fuser {}`; then try again", backup::shell(path)),
         ),
         Some(ErrorCode::DiskFull) => Problem::new(

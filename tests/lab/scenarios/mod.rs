@@ -11,7 +11,7 @@ use std::process::Command;
 use crate::{Home, Scenario};
 
 /// All of them, by the machine they are run on, in that order: what the others stand on comes
-/// first. The machines are there at the same time, and should have as much to do.
+/// first.
 pub const MACHINES: [&[&[Scenario]]; 2] =
     [&[ground::ALL, programs::ALL, set_up::ALL, kvm::ALL], &[workstation::ALL]];
 
