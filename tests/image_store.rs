@@ -1,6 +1,8 @@
 //! The store of images, with the real program: what is exported, imported, renamed and removed; disks
 //! that are made anew; deaths at any step of these.
 
+#![allow(clippy::unwrap_used)]
+
 mod cli_kit;
 
 use std::{
@@ -91,7 +93,7 @@ fn what_was_exported_is_imported_as_it_was() {
     assert_eq!(all[0]["sha256"], all[1]["sha256"]);
     assert_eq!((&all[0]["origin"], &all[1]["origin"]), (&"imported".into(), &"bundle".into()));
     let sha256 = all[0]["sha256"].as_str().unwrap().to_owned();
-    assert_eq!(files(&home, "bases"), [sha256.clone()]);
+    assert_eq!(files(&home, "bases"), std::slice::from_ref(&sha256));
     assert_eq!(files(&home, "images"), ["mine"]);
     assert_eq!(sum(&home.state().join("bases").join(&sha256)), sha256);
     // Holes stay holes, and cost nothing on the way.
@@ -153,8 +155,7 @@ fn a_vm_of_an_older_image_is_marked_and_made_anew() {
     assert_eq!(old["outdated"]["kind"], "rebuilt", "{old}");
     assert!(home.ok(&["ls"]).contains("tiny*"));
     home.run(&["recreate", "web"]).fails(2, &["--yes"]);
-    let disk =
-        PathBuf::from(home.state()).join("vms").join(old["id"].as_str().unwrap()).join("root.img");
+    let disk = home.state().join("vms").join(old["id"].as_str().unwrap()).join("root.img");
     let mut steps = Vec::new();
     for nth in 0..MANY {
         let Some(step) = dies(&home, &nth.to_string(), &["recreate", "--yes", "web"]) else {
@@ -259,7 +260,7 @@ fn a_bad_file_is_refused_and_nothing_is_left_of_it() {
         fs::write(&bad, &bytes[..part]).unwrap();
         refused(&["cannot import"]);
     }
-    let mut flipped = bytes.clone();
+    let mut flipped = bytes;
     let middle = flipped.len() / 2;
     flipped[middle] ^= 0x10;
     fs::write(&bad, &flipped).unwrap();
