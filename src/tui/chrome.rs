@@ -48,6 +48,12 @@ pub fn body(area: Rect) -> Rect {
     Rect { y: area.y + 1, height: area.height.saturating_sub(2), ..area }
 }
 
+/// Where the screen is drawn on a terminal of this size, in columns and rows.
+#[must_use]
+pub fn body_of(size: (u16, u16)) -> Rect {
+    body(Rect::new(0, 0, size.0, size.1.max(2)))
+}
+
 /// Draws top line and hint line and returns what is between them.
 pub fn draw(area: Rect, cx: &mut Draw<'_>, hints: &Hints) -> Rect {
     ratatui::widgets::Clear.render(area, cx.buf);

@@ -12,7 +12,7 @@ use super::{
     effect::Effect,
     event::{Handled, LayerEvent, Ticket},
     pane::PaneId,
-    state::{Screen, Sort, State},
+    state::{Screen, State},
 };
 use crate::{
     config::theme::Theme,
@@ -137,8 +137,6 @@ pub enum Hit {
     Screen(Screen),
     /// The tab of a list of the Host screen.
     HostTab(super::screens::host::Tab),
-    /// The head of a column.
-    Column(Sort),
     /// The tab of a pane.
     PaneTab(PaneId),
     /// The inside of a pane's terminal, whose top left cell is at this place.

@@ -73,26 +73,6 @@ impl Screen {
     }
 }
 
-/// What the list of machines is sorted by.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sort {
-    /// Name.
-    #[default]
-    Name,
-    /// State: what needs a look first.
-    State,
-    /// Image.
-    Image,
-    /// vCPUs.
-    Vcpus,
-    /// Memory.
-    Memory,
-    /// Bytes its disk takes.
-    Disk,
-    /// How long it has been up.
-    Uptime,
-}
-
 /// An image that is being made in a pane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Build {

@@ -8,6 +8,7 @@ use ratatui::{
 };
 
 use super::{
+    action::Action,
     layers::{Draw, Hit},
     text::{clip, width},
 };
@@ -150,6 +151,35 @@ pub fn scrolled(top: usize, at: usize, len: usize, rows: usize) -> usize {
         at + 1 - rows
     } else {
         top
+    }
+}
+
+/// How many rows an action moves a cursor or a text by, if it is one that moves; `page` is how
+/// many are seen. To the top and to the bottom it is as far as can be.
+#[must_use]
+pub const fn step(action: Action, page: usize) -> Option<isize> {
+    let page = page as isize;
+    let half = if page < 4 { 1 } else { page / 2 };
+    Some(match action {
+        Action::Up => -1,
+        Action::Down => 1,
+        Action::HalfUp => -half,
+        Action::HalfDown => half,
+        Action::PageUp => -page,
+        Action::PageDown => page,
+        Action::Top => isize::MIN,
+        Action::Bottom => isize::MAX,
+        _ => return None,
+    })
+}
+
+/// Writes wrapped text into the middle of an area.
+pub fn note(buf: &mut Buffer, area: Rect, text: &str, style: Style) {
+    let lines = wrap(text, usize::from(area.width.saturating_sub(4)));
+    let top = area.y + area.height.saturating_sub(lines.len() as u16) / 2;
+    for (line, y) in lines.iter().zip(top..area.bottom()) {
+        let x = area.x + area.width.saturating_sub(width(line) as u16) / 2;
+        put(buf, x, y, line, style, area.right() - x);
     }
 }
 

@@ -1,5 +1,6 @@
 //! What lies below all popups.
 
+mod browser;
 pub mod first_start;
 pub mod host;
 pub mod images;

@@ -50,7 +50,7 @@ const fn room(inner: Rect, has_filter: bool) -> Rect {
 
 /// How many lines are seen on a screen of this size.
 pub fn rows(size: (u16, u16), has_filter: bool) -> usize {
-    let (list, _) = split(chrome::body(Rect::new(0, 0, size.0, size.1.max(2))));
+    let (list, _) = split(chrome::body_of(size));
     let inner = Rect { height: list.height.saturating_sub(2), ..list };
     usize::from(room(inner, has_filter).height).max(1)
 }

@@ -19,17 +19,17 @@ impl Images {
     pub(super) fn draw_detail(&self, area: Rect, cx: &mut Draw<'_>) {
         let state = cx.state;
         let Some(image) = state.selected_image() else {
-            panel(cx.buf, area, "", cx.theme, self.open);
+            panel(cx.buf, area, "", cx.theme, self.browser.open);
             return;
         };
-        let inner = panel(cx.buf, area, &image.name, cx.theme, self.open);
+        let inner = panel(cx.buf, area, &image.name, cx.theme, self.browser.open);
         let text = Rect {
             x: inner.x + 1,
             y: inner.y + 1,
             width: inner.width.saturating_sub(2),
             height: inner.height.saturating_sub(1),
         };
-        draw_parts(&about(image, state), self.scroll, text, cx);
+        draw_parts(&about(image, state), self.browser.scroll, text, cx);
     }
 }
 

@@ -2,10 +2,13 @@
 
 use std::cmp::Ordering;
 
-use super::filter::Filter;
+use super::filter::fits;
 use crate::{
     domain::{Fleet, ImageView},
-    tui::state::is_older,
+    tui::{
+        screens::browser::{Filter, ordered},
+        state::is_older,
+    },
 };
 
 /// What the list is sorted by.
@@ -59,14 +62,13 @@ impl List {
         tree: bool,
     ) {
         let images = &fleet.images;
-        let mut shown: Vec<usize> =
-            (0..images.len()).filter(|at| filter.fits(&images[*at], fleet)).collect();
-        shown.sort_by(|a, b| {
-            let (a, b) = (&images[*a], &images[*b]);
-            let order = compare(a, b, sort, fleet);
-            let order = if reverse { order.reverse() } else { order };
-            order.then_with(|| a.name.cmp(&b.name))
-        });
+        let shown = ordered(
+            images,
+            |image| fits(filter, image, fleet),
+            |a, b| compare(a, b, sort, fleet),
+            reverse,
+            |image| &image.name,
+        );
         self.rows.clear();
         if !tree {
             self.rows.extend(shown.into_iter().map(|at| Row { at, depth: 0 }));
@@ -167,7 +169,7 @@ mod tests {
         ];
         let mut list = List::default();
         let mut refresh = |filter: &str, sort, reverse, tree| {
-            list.refresh(&fleet, &Filter::new(filter), sort, reverse, tree);
+            list.refresh(&fleet, &Filter::new(&[], filter), sort, reverse, tree);
             shown(&list, &fleet)
         };
         let tree = refresh("", Sort::Name, false, true);

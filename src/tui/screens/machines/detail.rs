@@ -58,10 +58,10 @@ impl Machines {
     pub(super) fn draw_detail(&self, area: Rect, cx: &mut Draw<'_>) {
         let state = cx.state;
         let Some(vm) = state.selected_vm() else {
-            panel(cx.buf, area, "", cx.theme, self.open);
+            panel(cx.buf, area, "", cx.theme, self.browser.open);
             return;
         };
-        let inner = panel(cx.buf, area, vm.spec.name.as_str(), cx.theme, self.open);
+        let inner = panel(cx.buf, area, vm.spec.name.as_str(), cx.theme, self.browser.open);
         let mut x = inner.x + 1;
         for (tab, name) in [(Tab::Overview, "Overview"), (Tab::Console, "Console")] {
             let here = tab == self.tab;
@@ -86,7 +86,7 @@ impl Machines {
         let columns = usize::from(area.width.saturating_sub(VALUE + 2));
         let lines = overview(vm, columns, cx);
         let rows = usize::from(area.height);
-        let top = self.scroll.min(lines.len().saturating_sub(rows));
+        let top = self.browser.scroll.min(lines.len().saturating_sub(rows));
         for (row, line) in lines.iter().skip(top).take(rows).enumerate() {
             let y = area.y + row as u16;
             let label = cx.theme.style(Slot::FieldLabel);

@@ -2,57 +2,44 @@
 
 use ratatui::layout::Rect;
 
-use crate::tui::{chrome, state::Sort};
+use super::list::Sort;
+use crate::tui::{
+    action::Action,
+    chrome,
+    screens::browser::{self, Parts},
+};
 
-/// From this width on the detail stands beside the table.
-pub const WIDE: u16 = 120;
+/// Rows of what stands above table and detail: host capacity and what runs machines here.
+const HEADER: u16 = 2;
 /// From this height on the detail stands below the table, else in its place.
-const TALL: u16 = 34;
+const TALL: u16 = 32;
 
-/// The parts of the screen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Parts {
-    /// Host capacity and what runs machines here: two rows.
-    pub header: Rect,
-    /// The table with its frame, if it is shown.
-    pub table: Option<Rect>,
-    /// The detail with its frame, if it is shown.
-    pub detail: Option<Rect>,
-}
-
-/// The parts within the body; `open` is whether the detail was asked for.
+/// What stands above, and what is below it.
 #[must_use]
-pub fn parts(body: Rect, open: bool) -> Parts {
-    let header = Rect { height: body.height.min(2), ..body };
-    let rest = Rect { y: body.y + header.height, height: body.height - header.height, ..body };
-    if body.width >= WIDE {
-        let columns = (body.width * 2 / 5).clamp(46, 90);
-        let table = Rect { width: rest.width - columns, ..rest };
-        let detail = Rect { x: table.right(), width: columns, ..rest };
-        Parts { header, table: Some(table), detail: Some(detail) }
-    } else if !open {
-        Parts { header, table: Some(rest), detail: None }
-    } else if body.height >= TALL {
-        let rows = rest.height / 2;
-        let table = Rect { height: rest.height - rows, ..rest };
-        let detail = Rect { y: table.bottom(), height: rows, ..rest };
-        Parts { header, table: Some(table), detail: Some(detail) }
-    } else {
-        Parts { header, table: None, detail: Some(rest) }
-    }
+pub fn split(body: Rect) -> (Rect, Rect) {
+    let header = Rect { height: body.height.min(HEADER), ..body };
+    let rest = Rect { y: header.bottom(), height: body.height - header.height, ..body };
+    (header, rest)
 }
 
-/// The parts for a terminal of this size.
+/// The parts below the header for a terminal of this size; `open` is whether the detail was asked
+/// for.
 #[must_use]
 pub fn parts_of(size: (u16, u16), open: bool) -> Parts {
-    parts(chrome::body(Rect::new(0, 0, size.0, size.1.max(2))), open)
+    let (_, rest) = split(chrome::body_of(size));
+    parts(rest, open)
+}
+
+/// The parts below the header.
+#[must_use]
+pub fn parts(rest: Rect, open: bool) -> Parts {
+    browser::parts(rest, open, TALL)
 }
 
 /// Rows of machines that fit into the table.
 #[must_use]
 pub fn rows(size: (u16, u16), open: bool) -> usize {
-    // Its frame and the heads of the columns.
-    parts_of(size, open).table.map_or(1, |t| usize::from(t.height.saturating_sub(3))).max(1)
+    browser::rows(parts_of(size, open))
 }
 
 /// A column of the table.
@@ -79,7 +66,8 @@ pub enum Column {
 }
 
 impl Column {
-    const ALL: [Self; 9] = [
+    /// All of them, in order.
+    pub const ALL: [Self; 9] = [
         Self::Mark,
         Self::State,
         Self::Name,
@@ -110,18 +98,18 @@ impl Column {
         }
     }
 
-    /// What a click on its head sorts by.
+    /// What it sorts by, and what a click on its head does.
     #[must_use]
-    pub const fn sort(self) -> Option<Sort> {
+    pub const fn sort(self) -> Option<(Sort, Action)> {
         match self {
             Self::Mark | Self::Address => None,
-            Self::State => Some(Sort::State),
-            Self::Name => Some(Sort::Name),
-            Self::Image => Some(Sort::Image),
-            Self::Vcpus => Some(Sort::Vcpus),
-            Self::Memory => Some(Sort::Memory),
-            Self::Disk => Some(Sort::Disk),
-            Self::Uptime => Some(Sort::Uptime),
+            Self::State => Some((Sort::State, Action::SortState)),
+            Self::Name => Some((Sort::Name, Action::SortName)),
+            Self::Image => Some((Sort::Image, Action::SortImage)),
+            Self::Vcpus => Some((Sort::Vcpus, Action::SortVcpus)),
+            Self::Memory => Some((Sort::Memory, Action::SortMemory)),
+            Self::Disk => Some((Sort::Disk, Action::SortDisk)),
+            Self::Uptime => Some((Sort::Uptime, Action::SortUptime)),
         }
     }
 
@@ -146,24 +134,7 @@ const NAME_MIN: u16 = 16;
 /// The columns that fit, with their places.
 #[must_use]
 pub fn columns(inner: Rect) -> Vec<(Column, Rect)> {
-    let mut shown: Vec<Column> = Column::ALL.to_vec();
-    let taken = |shown: &[Column]| shown.iter().map(|column| column.width()).sum::<u16>();
-    for column in Column::GIVES_WAY {
-        if taken(&shown) + NAME_MIN <= inner.width {
-            break;
-        }
-        shown.retain(|c| *c != column);
-    }
-    let name = inner.width.saturating_sub(taken(&shown));
-    let mut x = inner.x;
-    let place = |column: Column| {
-        let width = if column == Column::Name { name } else { column.width() };
-        let width = width.min(inner.right().saturating_sub(x));
-        let place = Rect { x, width, height: 1, ..inner };
-        x += width;
-        (column, place)
-    };
-    shown.into_iter().map(place).collect()
+    browser::columns(inner, &Column::ALL, &Column::GIVES_WAY, Column::width, NAME_MIN)
 }
 
 #[cfg(test)]

@@ -2,11 +2,31 @@
 
 use std::{cmp::Ordering, sync::Arc};
 
-use super::filter::Filter;
+use super::filter::fits;
 use crate::{
     domain::{Fleet, Phase, VmId, VmView},
-    tui::state::Sort,
+    tui::screens::browser::{Filter, ordered},
 };
+
+/// What the list of machines is sorted by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sort {
+    /// Name.
+    #[default]
+    Name,
+    /// State: what needs a look first.
+    State,
+    /// Image.
+    Image,
+    /// vCPUs.
+    Vcpus,
+    /// Memory.
+    Memory,
+    /// Bytes its disk takes.
+    Disk,
+    /// How long it has been up.
+    Uptime,
+}
 
 /// The rows of the table as places in [`Fleet::vms`].
 #[derive(Debug, Default)]
@@ -17,14 +37,13 @@ pub struct List {
 impl List {
     /// Filters and sorts. Equal ones stay in the order of their names.
     pub fn refresh(&mut self, fleet: &Fleet, filter: &Filter, sort: Sort, reverse: bool) {
-        self.rows.clear();
-        self.rows.extend((0..fleet.vms.len()).filter(|at| filter.fits(&fleet.vms[*at])));
-        self.rows.sort_by(|a, b| {
-            let (a, b) = (&fleet.vms[*a], &fleet.vms[*b]);
-            let order = compare(a, b, sort);
-            let order = if reverse { order.reverse() } else { order };
-            order.then_with(|| a.spec.name.cmp(&b.spec.name))
-        });
+        self.rows = ordered(
+            &fleet.vms,
+            |vm| fits(filter, vm),
+            |a, b| compare(a, b, sort),
+            reverse,
+            |vm| vm.spec.name.as_str(),
+        );
     }
 
     /// How many there are.
@@ -109,7 +128,7 @@ mod tests {
         assert_eq!(names(&list, &fleet), ["c", "b", "a"]);
         list.refresh(&fleet, &Filter::default(), Sort::Memory, false);
         assert_eq!(names(&list, &fleet), ["b", "a", "c"]);
-        list.refresh(&fleet, &Filter::new("!b"), Sort::Name, true);
+        list.refresh(&fleet, &Filter::new(&[], "!b"), Sort::Name, true);
         assert_eq!(names(&list, &fleet), ["c", "a"]);
         assert_eq!(list.row_of(&fleet, &fleet.vms[0].id), Some(1));
         assert_eq!(list.row_of(&fleet, &fleet.vms[1].id), None);

@@ -10,11 +10,11 @@ use crate::{
     config::theme::Slot,
     domain::{BundleView, ByteSize, HostView, NetworkKind, Phase, VmView},
     tui::{
-        layers::{Draw, Hit},
+        layers::Draw,
         screens::images::STALE,
-        state::{Now, Sort},
+        state::Now,
         text::{age, clip, width},
-        widgets::{meter, panel, put, put_right, spinner, wrap},
+        widgets::{meter, put, put_right, spinner},
     },
 };
 
@@ -144,71 +144,20 @@ impl Machines {
         if !state.marks.is_empty() {
             title.push_str(&format!(" · {} marked", state.marks.len()));
         }
-        let filter_at = width(&title) + 4;
-        if self.editing || !self.filter.text.is_empty() {
-            title.push_str(&format!(" · /{}", self.filter.text));
-        }
-        let inner = panel(cx.buf, area, &title, cx.theme, !self.open);
-        if self.editing {
-            let x = area.x + 2 + (filter_at + width(&self.filter.text) + 1) as u16;
-            let x = x.min(area.right().saturating_sub(2));
-            cx.cursor = Some(ratatui::layout::Position::new(x, area.y));
-        }
+        let browser = &self.browser;
+        let inner = browser.draw_frame(area, title, cx);
         if self.list.is_empty() {
-            self.draw_empty(inner, cx);
+            browser.draw_empty(inner, "No machines yet. n makes one.", "machine", cx);
             return;
         }
         let columns = columns(inner);
-        self.draw_heads(&columns, cx);
-        let rows = usize::from(inner.height.saturating_sub(1));
-        for row in self.top..(self.top + rows).min(self.list.len()) {
-            let Some(vm) = self.list.get(&state.fleet, row) else { break };
-            let y = inner.y + 1 + (row - self.top) as u16;
-            let line = Rect { y, height: 1, ..inner };
-            if row == self.row {
-                cx.buf.set_style(line, cx.theme.style(Slot::Selection));
-            }
-            cx.hit(line, Hit::Item(row));
+        browser.draw_heads(columns.iter().map(|(c, place)| (c.head(), c.sort(), *place)), cx);
+        browser.draw_rows(inner, self.list.len(), cx, |row, y, cx| {
+            let Some(vm) = self.list.get(&state.fleet, row) else { return };
             for (column, place) in &columns {
-                self.draw_cell(*column, Rect { y, ..*place }, vm, row == self.row, cx);
+                self.draw_cell(*column, Rect { y, ..*place }, vm, row == browser.row, cx);
             }
-        }
-    }
-
-    fn draw_empty(&self, inner: Rect, cx: &mut Draw<'_>) {
-        let text = if !cx.state.fleet.loaded {
-            "loading …".to_owned()
-        } else if self.filter.is_empty() {
-            "No machines yet. n makes one.".to_owned()
-        } else {
-            format!("No machine fits “{}”. Esc takes the filter away.", self.filter.text)
-        };
-        let lines = wrap(&text, usize::from(inner.width.saturating_sub(4)));
-        let top = inner.y + inner.height.saturating_sub(lines.len() as u16) / 2;
-        for (row, line) in lines.iter().enumerate() {
-            let x = inner.x + (inner.width.saturating_sub(width(line) as u16)) / 2;
-            let y = top + row as u16;
-            put(cx.buf, x, y, line, cx.theme.style(Slot::TextDim), inner.right() - x);
-        }
-    }
-
-    fn draw_heads(&self, columns: &[(Column, Rect)], cx: &mut Draw<'_>) {
-        for (column, place) in columns {
-            let sorted = column.sort() == Some(self.sort);
-            let arrow = match (sorted, self.reverse) {
-                (false, _) => "",
-                (true, false) => "▾",
-                (true, true) => "▴",
-            };
-            let text = format!("{}{arrow}", column.head());
-            let shown = sorted && (self.sort != Sort::Name || self.reverse);
-            let slot = if shown { Slot::Title } else { Slot::TextDim };
-            let style = cx.theme.style(slot);
-            put(cx.buf, place.x, place.y, &text, style, place.width.saturating_sub(1));
-            if let Some(sort) = column.sort() {
-                cx.hit(*place, Hit::Column(sort));
-            }
-        }
+        });
     }
 
     fn draw_cell(&self, column: Column, at: Rect, vm: &VmView, here: bool, cx: &mut Draw<'_>) {
@@ -252,7 +201,7 @@ impl Machines {
             put(cx.buf, end + 1, at.y, "!", cx.theme.style(Slot::StateCrashed), 1);
         }
         if column == Column::Name
-            && let Some(part) = self.filter.name_part()
+            && let Some(part) = self.browser.filter.name_part()
             && let Some(from) = text.find(part)
         {
             let x = at.x + from as u16;
