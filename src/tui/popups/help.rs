@@ -13,6 +13,7 @@ use crate::{
         event::{Handled, LayerEvent},
         forms::TextLine,
         layers::{Cx, Draw, Layer},
+        popups::whole::scrolled_by,
         state::State,
         text::width,
         widgets::{popup, put},
@@ -76,20 +77,7 @@ impl Help {
     }
 
     fn scroll(&mut self, action: Action, state: &State) {
-        let last = self.rows(state).len().saturating_sub(1);
-        let page = usize::from(state.size.1).saturating_sub(6).max(1);
-        let top = match action {
-            Action::Up => self.top.saturating_sub(1),
-            Action::Down => self.top + 1,
-            Action::HalfUp => self.top.saturating_sub(page / 2),
-            Action::HalfDown => self.top + page / 2,
-            Action::PageUp => self.top.saturating_sub(page),
-            Action::PageDown => self.top + page,
-            Action::Bottom => last,
-            Action::Top => 0,
-            _ => self.top,
-        };
-        self.top = top.min(last);
+        self.top = scrolled_by(action, self.top, self.rows(state).len(), state);
     }
 }
 

@@ -9,6 +9,7 @@ use crate::{
         action::{Action, Context},
         event::{Handled, LayerEvent},
         layers::{Cx, Draw, Layer},
+        popups::whole::scrolled_by,
         state::State,
         text::age,
         widgets::{popup, put, wrap},
@@ -31,23 +32,12 @@ impl Layer for History {
     }
 
     fn handle_event(&mut self, event: &LayerEvent<'_>, cx: &mut Cx<'_>) -> Handled {
-        let last = cx.state.toasts.history().len().saturating_sub(1);
-        let page = usize::from(cx.state.size.1).saturating_sub(6).max(1);
-        let by = |top: usize, by: isize| top.saturating_add_signed(by).min(last);
+        let rows = cx.state.toasts.history().len();
+        let by = |top: usize, by: isize| top.saturating_add_signed(by).min(rows.saturating_sub(1));
         match event {
             LayerEvent::Action(Action::Back | Action::Cancel | Action::CloseView) => cx.close(),
             LayerEvent::Action(action) => {
-                self.top = match action {
-                    Action::Up => by(self.top, -1),
-                    Action::Down => by(self.top, 1),
-                    Action::Top => 0,
-                    Action::Bottom => last,
-                    Action::HalfDown => by(self.top, (page / 2) as isize),
-                    Action::HalfUp => by(self.top, -((page / 2) as isize)),
-                    Action::PageDown => by(self.top, page as isize),
-                    Action::PageUp => by(self.top, -(page as isize)),
-                    _ => self.top,
-                };
+                self.top = scrolled_by(*action, self.top, rows, cx.state);
             }
             LayerEvent::Mouse(mouse, _) => match mouse.kind {
                 MouseEventKind::ScrollUp => self.top = by(self.top, -3),

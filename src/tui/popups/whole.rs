@@ -12,7 +12,7 @@ use crate::{
         layers::{Cx, Draw, Layer},
         state::State,
         text::{clip, width},
-        widgets::{popup, put, wrap},
+        widgets::{popup, put, step, wrap},
     },
 };
 
@@ -58,19 +58,8 @@ pub fn draw_parts(parts: &[Part], top: usize, area: Rect, cx: &mut Draw<'_>) -> 
 #[must_use]
 pub fn scrolled_by(action: Action, top: usize, rows: usize, state: &State) -> usize {
     let page = usize::from(state.size.1).saturating_sub(6).max(1);
-    let top = match action {
-        Action::Up => top.saturating_sub(1),
-        Action::Down => top + 1,
-        Action::HalfUp => top.saturating_sub(page / 2),
-        Action::HalfDown => top + page / 2,
-        Action::PageUp => top.saturating_sub(page),
-        Action::PageDown => top + page,
-        Action::Top => 0,
-        Action::Bottom => rows,
-        _ => top,
-    };
     // What is shown of the end is for drawing to say, which knows how much fits.
-    top.min(rows.saturating_sub(1))
+    top.saturating_add_signed(step(action, page).unwrap_or(0)).min(rows.saturating_sub(1))
 }
 
 /// Puts a command, or one a line, on the clipboard and says so.

@@ -13,8 +13,8 @@ use crate::{
         chrome,
         layers::{Draw, Hit},
         popups::whole::draw_parts,
-        text::{age, clip_middle, width},
-        widgets::{panel, put, put_right, spinner, wrap},
+        text::{age, clip_middle},
+        widgets::{note, panel, put, put_right, spinner},
     },
 };
 
@@ -151,12 +151,7 @@ impl Host {
             }
             .to_owned()
         };
-        let lines = wrap(&text, usize::from(area.width.saturating_sub(4)));
-        let top = area.y + area.height.saturating_sub(lines.len() as u16) / 2;
-        for (line, y) in lines.iter().zip(top..area.bottom()) {
-            let x = area.x + area.width.saturating_sub(width(line) as u16) / 2;
-            put(cx.buf, x, y, line, cx.theme.style(Slot::TextDim), area.right() - x);
-        }
+        note(cx.buf, area, &text, cx.theme.style(Slot::TextDim));
     }
 
     fn draw_lines(&self, area: Rect, cx: &mut Draw<'_>) {

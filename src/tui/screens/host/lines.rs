@@ -7,7 +7,7 @@ use crate::{
         CheckLevel, CheckView, Fleet, HostCall, HostReport, MadeState, MadeView, OrphanView,
         UnixMs, VmId,
     },
-    tui::popups::whole::Part,
+    tui::{popups::whole::Part, screens::browser::Filter},
 };
 
 /// A line of one of the lists.
@@ -30,25 +30,15 @@ pub struct Line {
 }
 
 impl Line {
-    /// Whether all words of a filter are in it; `!` turns one round.
+    /// Whether all words of a filter are in it.
     #[must_use]
-    pub fn fits(&self, words: &[(bool, String)]) -> bool {
+    pub fn fits(&self, filter: &Filter) -> bool {
         let has = |word: &str| {
             let parts = self.parts.iter().map(|part| &part.text);
             self.cells.iter().chain(parts).any(|text| text.to_lowercase().contains(word))
         };
-        words.iter().all(|(not, word)| has(word) != *not)
+        filter.fits(|_, word| has(word))
     }
-}
-
-/// The words of a filter as typed, each with whether it is turned round.
-#[must_use]
-pub fn words(filter: &str) -> Vec<(bool, String)> {
-    let word = |word: &str| {
-        let (not, word) = word.strip_prefix('!').map_or((false, word), |rest| (true, rest));
-        (not, word.to_lowercase())
-    };
-    filter.split_whitespace().map(word).filter(|(_, word)| !word.is_empty()).collect()
 }
 
 /// Columns of a list's cells, a blank behind included; 0 takes what is left. `columns` is what
@@ -239,10 +229,10 @@ mod tests {
         };
         let line = of_call(&call, "web".to_owned());
         for yes in ["", "nft", "NFT web", "permitted", "!db", "!", "999"] {
-            assert!(line.fits(&words(yes)), "{yes}");
+            assert!(line.fits(&Filter::new(&[], yes)), "{yes}");
         }
         for no in ["db", "!nft", "nft db"] {
-            assert!(!line.fits(&words(no)), "{no}");
+            assert!(!line.fits(&Filter::new(&[], no)), "{no}");
         }
     }
 

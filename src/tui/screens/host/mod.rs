@@ -22,8 +22,9 @@ use crate::{
             clean::Clean,
             whole::{Whole, copy},
         },
+        screens::browser::Filter,
         state::{Screen, State},
-        widgets::scrolled,
+        widgets::{scrolled, step},
     },
 };
 
@@ -168,7 +169,7 @@ impl Host {
 
     /// Makes the lines anew and finds the one under the cursor among them.
     fn refresh(&mut self, state: &mut State) {
-        let words = lines::words(self.filter.text());
+        let words = Filter::new(&[], self.filter.text());
         let fleet = Arc::clone(&state.fleet);
         let lines = fleet.report.as_ref().map(|report| lines::lines(self.tab, report, &fleet));
         self.lines = lines.unwrap_or_default();
@@ -213,16 +214,12 @@ impl Host {
     }
 
     fn action(&mut self, action: Action, cx: &mut Cx<'_>) -> Handled {
-        let page = draw::rows(cx.state.size, self.has_filter()) as isize;
+        let page = draw::rows(cx.state.size, self.has_filter());
+        if let Some(by) = step(action, page) {
+            self.go_by(by, cx.state);
+            return Handled::Consumed;
+        }
         match action {
-            Action::Up => self.go_by(-1, cx.state),
-            Action::Down => self.go_by(1, cx.state),
-            Action::HalfUp => self.go_by(-(page / 2).max(1), cx.state),
-            Action::HalfDown => self.go_by((page / 2).max(1), cx.state),
-            Action::PageUp => self.go_by(-page, cx.state),
-            Action::PageDown => self.go_by(page, cx.state),
-            Action::Top => self.go_to(0, cx.state),
-            Action::Bottom => self.go_to(usize::MAX, cx.state),
             Action::TabNext => self.turn(1, cx.state),
             Action::TabPrev => self.turn(Tab::ALL.len() - 1, cx.state),
             Action::HostLook if matches!(self.look, Look::Asked(_)) => {}
