@@ -305,6 +305,7 @@ async fn ready(
     deadline: Instant,
 ) -> Result<Arc<VmView>, Problem> {
     let mut phase = None;
+    let mut known = None;
     let wait = async {
         loop {
             let picture = Arc::clone(&fleet.borrow_and_update());
@@ -314,6 +315,7 @@ async fn ready(
                     if let Some(result) = judge(vm) {
                         return result;
                     }
+                    known.clone_from(&vm.problem);
                     if phase.replace(vm.phase) != Some(vm.phase) {
                         out::progress(&format!("{name}: {} …", vm.phase.word()));
                     }
@@ -326,7 +328,8 @@ async fn ready(
             fleet.changed().await.map_err(|_| gone())?;
         }
     };
-    timeout_at(deadline, wait).await.unwrap_or_else(|_| Err(late(name)))
+    let waited = timeout_at(deadline, wait).await;
+    waited.unwrap_or_else(|_| Err(known.unwrap_or_else(|| late(name))))
 }
 
 /// What a user is told when a guest is not ready in time.
@@ -338,10 +341,27 @@ pub fn late(name: &str) -> Problem {
     )
 }
 
+/// What a user is told of a VM that runs and that SSH does not reach.
+pub fn unreachable(vm: &VmView) -> Problem {
+    let name = &vm.spec.name;
+    let what = format!("{name} runs, and SSH does not reach it");
+    match &vm.problem {
+        Some(problem) => {
+            Problem::new(what, format!("{}: {}", problem.what, problem.why), problem.hint.clone())
+        }
+        None => Problem::new(
+            what,
+            "it has no address",
+            format!("`banger console {name}` opens its serial console"),
+        ),
+    }
+}
+
 /// Whether a VM is ready, will not be, or (`None`) may yet be.
 fn judge(vm: &Arc<VmView>) -> Option<Result<Arc<VmView>, Problem>> {
     let name = &vm.spec.name;
     match vm.phase {
+        Phase::Running if vm.ssh.is_none() => Some(Err(unreachable(vm))),
         Phase::Running => Some(Ok(Arc::clone(vm))),
         Phase::Creating | Phase::Starting | Phase::Booting => None,
         Phase::Paused => Some(Err(vm.problem.clone().unwrap_or_else(|| {

@@ -68,11 +68,7 @@ pub(super) fn command(
     command: &[OsString],
 ) -> Result<Command, Problem> {
     let Some(endpoint) = vm.ssh.clone() else {
-        return Err(Problem::new(
-            format!("cannot connect to {}", vm.spec.name),
-            "it has no address",
-            "restart it, and look at `banger logs`",
-        ));
+        return Err(super::client::unreachable(vm));
     };
     let target = SshTarget {
         endpoint,

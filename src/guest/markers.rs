@@ -39,6 +39,11 @@ pub enum Marker {
         /// Milliseconds on the guest's own clock since its kernel began.
         uptime_ms: u64,
     },
+    /// The image's system is up, as far as can be told, and nothing listens on the SSH port.
+    Up {
+        /// Milliseconds on the guest's own clock since its kernel began.
+        uptime_ms: u64,
+    },
     /// The init cannot go on, and powers off.
     Halted {
         /// Why, in one line.
@@ -58,6 +63,7 @@ impl fmt::Display for Marker {
             Self::Init => write!(f, "{PREFIX}init;{bel}"),
             Self::SwitchRoot => write!(f, "{PREFIX}root;{bel}"),
             Self::SshReady { uptime_ms } => write!(f, "{PREFIX}ssh;{uptime_ms}{bel}"),
+            Self::Up { uptime_ms } => write!(f, "{PREFIX}up;{uptime_ms}{bel}"),
             Self::Halted { reason } => {
                 let mut text: String =
                     reason.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
@@ -174,6 +180,7 @@ fn read_ours(text: &[u8]) -> Option<Marker> {
         "init" => Some(Marker::Init),
         "root" => Some(Marker::SwitchRoot),
         "ssh" => Some(Marker::SshReady { uptime_ms: rest.parse().ok()? }),
+        "up" => Some(Marker::Up { uptime_ms: rest.parse().ok()? }),
         "halt" => Some(Marker::Halted { reason: rest.to_owned() }),
         _ => None,
     }
@@ -223,6 +230,7 @@ mod tests {
             Marker::Init,
             Marker::SwitchRoot,
             Marker::SshReady { uptime_ms: 2_310 },
+            Marker::Up { uptime_ms: 8_001 },
             Marker::Halted { reason: "banger.addr: “x” is not an address".to_owned() },
             Marker::KernelPanic,
             Marker::PowerDown,
@@ -290,7 +298,7 @@ mod tests {
         #[test]
         fn chunks_make_no_difference(
             parts in proptest::collection::vec(prop_oneof![
-                (0..6usize).prop_map(|i| all()[i].to_string()),
+                (0..7usize).prop_map(|i| all()[i].to_string()),
                 "[\\[\\]\\x1b\\n\\r a-f0-9.;K]{0,12}",
                 Just("[    0.123456] ".to_owned()),
                 Just("\x1b[1;31m\r\n".to_owned()),

@@ -5,13 +5,14 @@ use std::{os::fd::OwnedFd, pin::pin, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
-    time::timeout,
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
     clock::Clock,
     noted::{Noted, Record},
     order::Order,
+    unheard::{self, Reached},
 };
 use crate::{
     domain::{
@@ -36,15 +37,29 @@ const LAST_WORDS: Duration = Duration::from_millis(50);
 /// What a guest said of itself in one boot.
 #[derive(Debug, Default)]
 struct Guest {
+    /// Our init began.
+    began: bool,
     /// Its own init runs.
     entered: bool,
     panicked: bool,
     /// Its SSH listens.
     ready: bool,
+    /// Its system is up without SSH: where that would answer.
+    without: Option<SshEndpoint>,
+    /// What the user should know of it as long as it is so.
+    note: Option<Problem>,
+    /// It was paused for a problem, and not by the user.
+    in_trouble: bool,
     /// Its CPUs stand still.
     still: bool,
     /// Our init could not go on, for this reason.
     halted: Option<String>,
+}
+
+impl Guest {
+    const fn is_up(&self) -> bool {
+        self.ready || self.without.is_some()
+    }
 }
 
 /// What a launch needs of the host. Asked again for each try and for each reboot.
@@ -72,6 +87,8 @@ pub struct Set {
 
 /// A VM under its monitor.
 pub struct Life<'a> {
+    /// The VM's name.
+    pub name: &'a str,
     /// What runs it.
     pub backend: &'a dyn Backend,
     /// The guest's end of the console, kept open so that a reboot finds it.
@@ -119,6 +136,7 @@ impl<'a> Life<'a> {
                 s.ssh = Some(set.ssh.clone());
                 s.address = set.address;
                 s.vmm_pid = None;
+                s.problem = None;
                 s.boot = BootTimes::default();
             });
             self.enter(MonitorPhase::Preparing);
@@ -144,8 +162,19 @@ impl<'a> Life<'a> {
     /// Until the VMM is gone: the reason if the VM is off, nothing if it is to start again.
     async fn attend(&mut self, machine: &mut dyn Machine) -> Option<ExitReason> {
         let mut guest = Guest::default();
+        let patience = unheard::patience(self.status.borrow().vmm);
+        let mut late = pin!(sleep(patience));
+        let mut waits = true;
         loop {
             tokio::select! {
+                () = &mut late, if waits => {
+                    waits = guest.still;
+                    if waits {
+                        late.as_mut().reset(Instant::now() + patience);
+                    } else {
+                        self.is_late(&mut guest, patience);
+                    }
+                }
                 MachineEvent::Exited(exit) = machine.next_event() => {
                     // What it said last may not have come through the console yet.
                     while let Ok(Some(marker)) = timeout(LAST_WORDS, self.markers.recv()).await {
@@ -186,7 +215,10 @@ impl<'a> Life<'a> {
 
     fn observe(&self, guest: &mut Guest, marker: Marker) {
         match marker {
-            Marker::Init => self.mark(BootMark::Init),
+            Marker::Init => {
+                guest.began = true;
+                self.mark(BootMark::Init);
+            }
             Marker::SwitchRoot => {
                 guest.entered = true;
                 self.mark(BootMark::SwitchRoot);
@@ -195,14 +227,55 @@ impl<'a> Life<'a> {
             Marker::SshReady { .. } if guest.ready => {}
             Marker::SshReady { .. } => {
                 guest.ready = true;
-                self.mark(BootMark::Ssh);
-                if !guest.still {
-                    self.enter(MonitorPhase::Ready);
+                if let Some(ssh) = guest.without.take() {
+                    self.status.send_modify(|s| s.ssh = Some(ssh));
                 }
+                self.note(guest, None);
+                self.mark(BootMark::Ssh);
+                self.is_up(guest);
+            }
+            Marker::Up { .. } if guest.ready || guest.without.is_some() => {}
+            Marker::Up { uptime_ms } => {
+                tracing::info!(uptime_ms, "up, without SSH");
+                let mut ssh = None;
+                self.status.send_modify(|s| ssh = s.ssh.take());
+                guest.without = ssh;
+                self.note(guest, Some(unheard::no_ssh(self.name)));
+                self.is_up(guest);
             }
             Marker::KernelPanic => guest.panicked = true,
             Marker::Halted { reason } => guest.halted = Some(with_hint(reason)),
             Marker::PowerDown => {}
+        }
+    }
+
+    fn is_up(&self, guest: &Guest) {
+        if !guest.still {
+            self.enter(MonitorPhase::Ready);
+        }
+    }
+
+    /// Shows what the user should know of the guest; of one that stands still, when it goes on.
+    fn note(&self, guest: &mut Guest, note: Option<Problem>) {
+        guest.note = note;
+        if !guest.still {
+            self.status.send_if_modified(|s| {
+                let changed = s.problem != guest.note;
+                s.problem.clone_from(&guest.note);
+                changed
+            });
+        }
+    }
+
+    fn is_late(&self, guest: &mut Guest, after: Duration) {
+        let reached = match (guest.began, guest.entered) {
+            (_, true) => Reached::System,
+            (true, false) => Reached::Init,
+            (false, false) => Reached::Kernel,
+        };
+        if !guest.is_up() {
+            tracing::warn!(?reached, "not up after {} s", after.as_secs());
+            self.note(guest, Some(unheard::late(self.name, reached, after)));
         }
     }
 
@@ -211,11 +284,10 @@ impl<'a> Life<'a> {
     /// Before it has entered its root, the guest has nothing to save and does not listen. One that
     /// was paused for a problem, such as a full disk of the host, must not write any more.
     async fn can_hear(&self, machine: &mut dyn Machine, guest: &Guest) -> bool {
-        let in_trouble = self.status.borrow().problem.is_some();
         match (guest.entered, guest.still) {
             (false, _) => false,
             (true, false) => true,
-            (true, true) => !in_trouble && machine.resume().await.is_ok(),
+            (true, true) => !guest.in_trouble && machine.resume().await.is_ok(),
         }
     }
 
@@ -232,8 +304,10 @@ impl<'a> Life<'a> {
             Problem::new(what, error.to_string(), "look at its monitor's log, or stop it")
         })?;
         guest.still = still;
-        self.status.send_modify(|s| s.problem = problem);
-        self.enter(match (still, guest.ready) {
+        guest.in_trouble = problem.is_some();
+        let shown = problem.or_else(|| guest.note.clone().filter(|_| !still));
+        self.status.send_modify(|s| s.problem = shown);
+        self.enter(match (still, guest.is_up()) {
             (true, _) => MonitorPhase::Paused,
             (false, true) => MonitorPhase::Ready,
             (false, false) => MonitorPhase::Booting,

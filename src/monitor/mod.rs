@@ -34,6 +34,7 @@ mod seed;
 mod server;
 mod shared;
 mod stage;
+mod unheard;
 
 pub use clear::{VmmDetail, clear};
 pub use ground::Ground;

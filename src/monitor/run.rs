@@ -294,6 +294,7 @@ impl Prepared {
 
         let record = |call| write_down(&self.store, &call);
         let mut life = Life {
+            name: self.row.spec.name.as_str(),
             backend: self.runner.backend.as_ref(),
             console: slave,
             markers,

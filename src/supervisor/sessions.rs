@@ -37,7 +37,7 @@ impl Sessions {
         match view.phase {
             Phase::Running => match &view.ssh {
                 Some(endpoint) => Ok(endpoint.clone()),
-                None => fail("it has no address", "use its serial console"),
+                None => fail("no SSH server answers in it", "use its serial console: c"),
             },
             Phase::Starting | Phase::Booting => {
                 fail("it is still booting", "watch it on its serial console, or try again soon")

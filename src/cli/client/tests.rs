@@ -3,7 +3,7 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::{
     cli::testing::{fleet, vm},
-    domain::{ExitReason, ExitRecord, UnixMs, VmId},
+    domain::{ExitReason, ExitRecord, SshEndpoint, UnixMs, VmId},
     session::{Session, Size},
     supervisor::{Command, ConsoleKind, ImageDesk},
 };
@@ -79,6 +79,8 @@ impl Fake {
             let vm = fleet.vms.iter_mut().find(|vm| vm.spec.name.as_str() == name).unwrap();
             let vm = Arc::make_mut(vm);
             vm.phase = phase;
+            let ssh = SshEndpoint { host: "127.0.0.1".into(), port: 40022 };
+            vm.ssh = Some(ssh).filter(|_| phase.is_up());
             vm.last_exit = exit.map(|reason| ExitRecord { at: UnixMs(1), reason });
         });
     }
@@ -221,6 +223,48 @@ fn waiting_ends_when_the_guest_cannot_become_ready() {
     let told = outcomes(&mut client, vec![task("web", Some(60))]);
     let problem = told[0].1.as_ref().unwrap_err();
     assert!(problem.hint.contains("banger logs web"), "{problem}");
+    release(client);
+}
+
+#[test]
+fn waiting_ends_when_no_ssh_server_answers() {
+    let mut client = client(fleet([vm("web")]), |mut fake| async move {
+        fake.phase("web", Phase::Booting, None);
+        fake.answer(Admission::Ignored("is running already".into())).await;
+        fake.fleet.send_modify(|fleet| {
+            let vm = Arc::make_mut(&mut Arc::make_mut(fleet).vms[0]);
+            vm.phase = Phase::Running;
+            vm.ssh = None;
+            let hint = "run `banger console web`";
+            vm.problem = Some(Problem::new("no SSH server answers", "its system is up", hint));
+        });
+        fake.fleet.closed().await;
+    });
+    client.wait(|fleet| fleet.vms[0].phase == Phase::Booting).unwrap();
+    let told = outcomes(&mut client, vec![task("web", Some(60))]);
+    let problem = told[0].1.as_ref().unwrap_err();
+    assert_eq!(problem.what, "web runs, and SSH does not reach it");
+    assert!(problem.why.contains("no SSH server answers"), "{problem}");
+    assert!(problem.hint.contains("banger console web"), "{problem}");
+    release(client);
+}
+
+#[test]
+fn waiting_that_ends_too_early_says_what_is_known() {
+    let mut client = client(fleet([vm("web")]), |mut fake| async move {
+        fake.phase("web", Phase::Booting, None);
+        fake.answer(Admission::Ignored("is running already".into())).await;
+        fake.fleet.send_modify(|fleet| {
+            let vm = Arc::make_mut(&mut Arc::make_mut(fleet).vms[0]);
+            vm.problem = Some(Problem::new("it boots for ever", "its init hangs", "look"));
+        });
+        fake.fleet.closed().await;
+    });
+    let mut task = task("web", None);
+    task.wait = Some(within(Duration::from_millis(200)));
+    client.wait(|fleet| fleet.vms[0].phase == Phase::Booting).unwrap();
+    let told = outcomes(&mut client, vec![task]);
+    assert_eq!(told[0].1.as_ref().unwrap_err().why, "its init hangs");
     release(client);
 }
 

@@ -1,8 +1,9 @@
 //! What stays of the init: a small process beside the init of the image, `banger-guest` in a
 //! list of processes.
 //!
-//! It says on the console when something listens on the SSH port, and hears the power button. Images need neither a daemon for ACPI nor a logind for that: whoever runs the
-//! machine is told to power off in the way it understands.
+//! It says on the console when something listens on the SSH port, or that the system is up and
+//! nothing does, and hears the power button. Images need neither a daemon for ACPI nor a logind for
+//! that: whoever runs the machine is told to power off in the way it understands.
 
 use std::{
     fs::{self, File},
@@ -19,7 +20,7 @@ use nix::{
     unistd::setsid,
 };
 
-use super::{Context as _, Fatal};
+use super::{Context as _, Fatal, userland::Userland};
 use crate::guest::Marker;
 
 /// The first argument that makes the program the helper.
@@ -52,12 +53,19 @@ pub(super) fn run() {
     // Away from the console: the shell there must not find us in its session.
     let _ = setsid();
     let mut button = open_button(Path::new("/sys/class/input"), Path::new("/dev/input"));
-    let mut news = News::default();
+    let console = Path::new("/dev/console");
+    let (mut ssh, mut up) = (News::default(), News::default());
+    let mut userland = Userland::new(Path::new("/"));
     loop {
-        news.look(ssh_listens, || announce(Path::new("/dev/console")));
-        let timeout = news.pause();
+        let now = uptime_ms();
+        ssh.look(now, ssh_listens, || announce(console, &Marker::SshReady { uptime_ms: now }));
+        if ssh.said == 0 {
+            let say = || announce(console, &Marker::Up { uptime_ms: now });
+            up.look(now, || userland.is_up(now), say);
+        }
+        let timeout = ssh.pause();
         let Some(file) = &mut button else {
-            if news.is_out() {
+            if ssh.is_out() {
                 return;
             }
             let _ = poll(&mut [], timeout);
@@ -79,6 +87,8 @@ pub(super) fn run() {
 struct News {
     looks: u32,
     said: usize,
+    /// When it may be said again.
+    due: u64,
 }
 
 impl News {
@@ -86,11 +96,16 @@ impl News {
         self.said > AGAIN_AFTER.len()
     }
 
-    /// Says it if it `is_so`, unless it is out; `say` tells whether it could be said.
-    fn look(&mut self, is_so: impl FnOnce() -> bool, say: impl FnOnce() -> bool) {
-        if !self.is_out() {
-            self.looks += 1;
-            self.said += usize::from(is_so() && say());
+    /// Says it if it `is_so`, unless it is out, or was said a moment before `now`, in milliseconds.
+    /// What is so once stays so. `say` tells whether it could be said.
+    fn look(&mut self, now: u64, is_so: impl FnOnce() -> bool, say: impl FnOnce() -> bool) {
+        if self.is_out() || now < self.due {
+            return;
+        }
+        self.looks += 1;
+        if (self.said > 0 || is_so()) && say() {
+            self.due = now + AGAIN_AFTER.get(self.said).map_or(0, |after| u64::from(*after));
+            self.said += 1;
         }
     }
 
@@ -138,20 +153,23 @@ fn listens(table: &str, port: u16) -> bool {
     })
 }
 
-/// Says that SSH listens; whether the console took it.
-fn announce(console: &Path) -> bool {
-    let uptime_ms = clock_gettime(ClockId::CLOCK_BOOTTIME)
+fn uptime_ms() -> u64 {
+    clock_gettime(ClockId::CLOCK_BOOTTIME)
         .ok()
         .and_then(|t| u64::try_from(t.tv_sec() * 1_000 + t.tv_nsec() / 1_000_000).ok())
-        .unwrap_or_default();
+        .unwrap_or_default()
+}
+
+/// Says something of the guest; whether the console took it.
+fn announce(console: &Path, marker: &Marker) -> bool {
     // Opened only for this: a getty hangs up whoever holds the console.
     let console = fs::OpenOptions::new()
         .write(true)
         .custom_flags(nix::fcntl::OFlag::O_NOCTTY.bits())
         .open(console);
     // In one write, so that it comes out in one piece.
-    let marker = Marker::SshReady { uptime_ms }.to_string();
-    console.is_ok_and(|mut console| console.write_all(marker.as_bytes()).is_ok())
+    let text = marker.to_string();
+    console.is_ok_and(|mut console| console.write_all(text.as_bytes()).is_ok())
 }
 
 /// Opens the input device of the power button.
@@ -219,26 +237,34 @@ mod tests {
         let mut news = News::default();
         let mut waits = Vec::new();
         // Not so yet; so, and the console is being hung up; taken three times.
-        for (is_so, taken) in
-            [(false, true), (true, false), (true, true), (true, true), (true, true)]
-        {
+        for (now, is_so, taken) in [
+            (0, false, true),
+            (20, true, false),
+            (40, true, true),
+            (1_040, false, true),
+            (6_040, true, true),
+        ] {
             assert!(!news.is_out());
-            news.look(|| is_so, || taken);
+            news.look(now, || is_so, || taken);
             waits.push(news.pause());
+            if news.said > 0 {
+                news.look(now + 9, || true, || panic!("said too soon"));
+            }
         }
         let after = |milliseconds: u16| PollTimeout::from(milliseconds);
         assert_eq!(waits, [after(20), after(20), after(1_000), after(5_000), PollTimeout::NONE]);
         assert!(news.is_out());
-        news.look(|| panic!("nobody asks any more"), || false);
+        news.look(9_999, || panic!("nobody asks any more"), || false);
     }
 
     #[test]
     fn a_console_that_takes_nothing_is_told_of() {
         let dir = tempfile::tempdir().unwrap();
         let console = dir.path().join("console");
-        assert!(!announce(&console));
+        let marker = Marker::SshReady { uptime_ms: 1 };
+        assert!(!announce(&console, &marker));
         fs::write(&console, "").unwrap();
-        assert!(announce(&console));
+        assert!(announce(&console, &marker));
         let said = fs::read_to_string(&console).unwrap();
         assert!(said.contains("ssh"), "{said:?}");
     }

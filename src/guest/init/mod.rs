@@ -16,6 +16,7 @@ mod netlink;
 mod network;
 mod root;
 mod uevent;
+mod userland;
 
 use std::{
     fmt, fs,

@@ -82,8 +82,16 @@ async fn live<T>(
         ran: Arc::clone(&ran),
         _console: master,
     };
-    let mut life =
-        Life { backend, console, markers, orders, status: &status, record: &record, clock };
+    let mut life = Life {
+        name: "web",
+        backend,
+        console,
+        markers,
+        orders,
+        status: &status,
+        record: &record,
+        clock,
+    };
     let mut ports = Ports(1000);
     tokio::join!(life.run(&mut ports), test(&mut outside))
 }
@@ -369,4 +377,92 @@ async fn what_is_heard_during_a_stop_does_not_begin_it_anew() {
     })
     .await;
     assert_eq!(reason, ExitReason::Stopped { by: Method::VmmQuit });
+}
+
+async fn send(outside: &Outside, markers: &[Marker]) {
+    for marker in markers {
+        outside.markers.send(marker.clone()).await.expect("taken");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guest_without_ssh_runs_and_says_how_it_is_reached_until_ssh_comes() {
+    let backend = FakeBackend::new(script());
+    let (reason, ()) = live(&backend, async |outside| {
+        outside.until("booting", |s| s.phase == MonitorPhase::Booting).await;
+        let up = Marker::Up { uptime_ms: 8_000 };
+        send(outside, &[Marker::Init, Marker::SwitchRoot, up.clone()]).await;
+        let status = outside.until("up", |s| s.phase == MonitorPhase::Ready).await;
+        assert_eq!(status.ssh, None, "nothing answers there");
+        let problem = status.problem.expect("a note");
+        assert_eq!(problem.what, "no SSH server answers");
+        assert!(problem.hint.contains("banger console web"), "{problem}");
+        send(outside, &[up]).await;
+
+        // A pause of the user's hides it: what is paused for a problem is not the user's to resume.
+        let still = async |still| {
+            crate::monitor::order::stand_still(&outside.orders, still, None).await.expect("done");
+        };
+        still(true).await;
+        assert_eq!(outside.status.borrow().problem, None);
+        still(false).await;
+        let status = outside.status.borrow().clone();
+        assert_eq!((status.phase, status.problem.is_some()), (MonitorPhase::Ready, true));
+
+        send(outside, &[Marker::SshReady { uptime_ms: 90_000 }]).await;
+        let status = outside.until("reached", |s| s.ssh.is_some()).await;
+        let status = match status.problem {
+            None => status,
+            Some(_) => outside.until("nothing to say", |s| s.problem.is_none()).await,
+        };
+        assert_eq!(status.ssh.expect("an address").port, 1001);
+        send(outside, &[Marker::Up { uptime_ms: 91_000 }]).await;
+        outside.orders.send(Order::Stop(StopLadder::polite(1000))).await.expect("taken");
+    })
+    .await;
+    assert_eq!(reason, ExitReason::Stopped { by: Method::PowerButton });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_boot_that_goes_nowhere_is_told_of_with_how_far_it_came() {
+    let reached = [
+        (&[][..], "its kernel"),
+        (&[Marker::Init][..], "the init of the initrd"),
+        (&[Marker::Init, Marker::SwitchRoot][..], "the image's own init"),
+    ];
+    for (markers, why) in reached {
+        let backend = FakeBackend::new(script());
+        live(&backend, async |outside| {
+            outside.until("booting", |s| s.phase == MonitorPhase::Booting).await;
+            send(outside, markers).await;
+            let begin = Instant::now();
+            let status = outside.until("told", |s| s.problem.is_some()).await;
+            assert_eq!(begin.elapsed().as_secs(), 240);
+            assert_eq!(status.phase, MonitorPhase::Booting);
+            let problem = status.problem.expect("told");
+            assert!(problem.what.contains("4 minutes") && problem.why.starts_with(why));
+            // It comes after all.
+            send(outside, &[Marker::SshReady { uptime_ms: 400_000 }]).await;
+            let status = outside.until("ready", |s| s.phase == MonitorPhase::Ready).await;
+            assert_eq!(status.problem, None);
+            outside.orders.send(Order::Stop(StopLadder::kill())).await.expect("taken");
+        })
+        .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guest_that_stands_still_is_not_late() {
+    let backend = FakeBackend::new(script());
+    live(&backend, async |outside| {
+        outside.until("booting", |s| s.phase == MonitorPhase::Booting).await;
+        crate::monitor::order::stand_still(&outside.orders, true, None).await.expect("done");
+        tokio::time::sleep(Duration::from_secs(250)).await;
+        assert_eq!(outside.status.borrow().problem, None);
+        crate::monitor::order::stand_still(&outside.orders, false, None).await.expect("done");
+        assert_eq!(outside.status.borrow().problem, None);
+        outside.until("late after all", |s| s.problem.is_some()).await;
+        outside.orders.send(Order::Stop(StopLadder::kill())).await.expect("taken");
+    })
+    .await;
 }

@@ -108,6 +108,34 @@ fn creating_ends_in_the_shell() {
 }
 
 #[test]
+fn a_machine_without_an_ssh_server_keeps_its_console() {
+    let mut ui = Ui::new(120, 30, some());
+    ui.send_keys("n");
+    ui.send_keys("<enter>");
+    let CommandBody::Create { spec, .. } = ui.answer(Admission::Queued(JobId(7))) else {
+        panic!("a machine is made")
+    };
+    let name = spec.name.to_string();
+    ui.picture(|fleet| fleet.vms.push(vm(50, &name, Phase::Booting).into()));
+    let (_, kind, console) = ui.session();
+    assert_eq!(kind, ConsoleKind::Serial);
+    let mut deaf = vm(50, &name, Phase::Running);
+    deaf.ssh = None;
+    deaf.problem = Some(Problem::new("no SSH server answers", "its system is up", "press c"));
+    ui.picture(|fleet| *fleet.vms.last_mut().unwrap() = deaf.into());
+    ui.wait_until("the note", |screen| screen.contains("no SSH server answers"));
+    assert!(ui.no_session(), "the console stays what it is");
+    ui.send_keys("root<enter>");
+    ui.wait_for("the keys", |_| console.typed() == "root\r");
+    // The list says where it is to be reached; a shell of it is that console.
+    ui.send_keys("<ctrl-]>1");
+    ui.wait_until("the row", |screen| screen.contains("serial only: c"));
+    ui.send_keys("o");
+    assert!(ui.no_session());
+    assert_eq!(ui.app.state.panes.len(), 1);
+}
+
+#[test]
 fn the_escape_chord_works_right_after_esc() {
     let mut ui = Ui::new(80, 24, some());
     let guest = shell(&mut ui);

@@ -15,7 +15,7 @@ use crate::{
         boot::part,
         layers::{Draw, Hit},
         pane::draw_terminal,
-        screens::images::STALE,
+        screens::{images::STALE, panes::is_deaf},
         text::{age, millis, width},
         verbs::ssh_command,
         widgets::{panel, put, wrap},
@@ -142,6 +142,7 @@ fn overview(vm: &VmView, columns: usize, cx: &Draw<'_>) -> Vec<Line> {
     }
     let next = match vm.phase {
         Phase::Stopped | Phase::Crashed => "s starts it",
+        Phase::Running if is_deaf(vm) => "c opens its serial console",
         Phase::Running => "o opens a shell, c the console",
         Phase::Paused => "p lets it go on",
         _ => "c opens the console",

@@ -11,7 +11,7 @@ use crate::{
     domain::{BundleView, ByteSize, HostView, NetworkKind, Phase, VmView},
     tui::{
         layers::Draw,
-        screens::images::STALE,
+        screens::{images::STALE, panes::is_deaf},
         state::Now,
         text::{age, clip, width},
         widgets::{meter, put, put_right, spinner},
@@ -46,6 +46,12 @@ pub const fn phase_slot(phase: Phase) -> Slot {
 
 /// Where a machine is reached: its name, its address, or the port that leads to its SSH.
 fn reached(vm: &VmView) -> String {
+    if is_deaf(vm) {
+        return "serial only: c".to_owned();
+    }
+    if vm.phase == Phase::Booting && vm.problem.is_some() {
+        return "see console: c".to_owned();
+    }
     let named = vm.dns_name.clone().or_else(|| vm.address.map(|address| address.to_string()));
     let forwarded = || vm.ssh.as_ref().map(|ssh| format!("{}:{}", ssh.host, ssh.port));
     named.or_else(forwarded).unwrap_or_default()

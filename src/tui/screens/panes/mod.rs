@@ -67,7 +67,11 @@ pub fn terminal_size(size: (u16, u16), zoomed: bool) -> Size {
 /// tab stays behind.
 pub fn open(vm: &VmView, kind: ConsoleKind, cx: &mut Cx<'_>) {
     let boots = kind == ConsoleKind::Ssh && vm.phase != Phase::Running;
-    let kind = if boots { ConsoleKind::Serial } else { kind };
+    let deaf = kind == ConsoleKind::Ssh && is_deaf(vm);
+    if deaf {
+        tell_deaf(vm, cx);
+    }
+    let kind = if boots || deaf { ConsoleKind::Serial } else { kind };
     let size = terminal_size(cx.state.size, cx.state.panes.zoom);
     cx.state.panes.shown(Screen::Panes, size);
     if let Some(effect) = cx.state.panes.open(vm, kind, boots) {
@@ -78,6 +82,16 @@ pub fn open(vm: &VmView, kind: ConsoleKind, cx: &mut Cx<'_>) {
     // While it boots there is nothing to type at; the keyboard comes with the shell.
     cx.state.panes.typing = !boots;
     cx.go(Screen::Panes);
+}
+
+/// Whether it runs, and no SSH server answers in it.
+pub fn is_deaf(vm: &VmView) -> bool {
+    vm.phase == Phase::Running && vm.ssh.is_none()
+}
+
+fn tell_deaf(vm: &VmView, cx: &mut Cx<'_>) {
+    let text = format!("{}: no SSH server answers", vm.spec.name);
+    cx.toast(NoticeLevel::Warning, text, "this is its serial console");
 }
 
 /// Runs a verb of banger's own in a pane, and goes there.
@@ -118,10 +132,16 @@ pub fn follow_fleet(busy: bool, cx: &mut Cx<'_>) {
         }
     }
     let shown = cx.state.panes.current().map(|entry| entry.id);
-    let mut ready = None;
+    let (mut ready, mut deaf) = (None, None);
     for entry in cx.state.panes.list_mut().iter_mut().filter(|entry| entry.then_shell) {
         let Some(vm) = fleet.vms.iter().find(|vm| Some(&vm.id) == entry.vm()) else { continue };
         match vm.phase {
+            // What is shown is all there is.
+            Phase::Running if is_deaf(vm) => {
+                entry.then_shell = false;
+                ready = ready.or((shown == Some(entry.id)).then_some(entry.id));
+                deaf = Some(vm.clone());
+            }
             Phase::Running => {
                 entry.then_shell = false;
                 let pane = entry.id;
@@ -135,6 +155,9 @@ pub fn follow_fleet(busy: bool, cx: &mut Cx<'_>) {
             }
             Phase::Creating | Phase::Starting | Phase::Booting | Phase::Paused => {}
         }
+    }
+    if let Some(vm) = deaf {
+        tell_deaf(&vm, cx);
     }
     if ready.is_some() && !busy && cx.state.screen == Screen::Panes {
         cx.state.panes.typing = true;
