@@ -11,7 +11,7 @@ use std::{
 
 use banger::{
     domain::{OverlayKind, Problem, UnixMs, VmId, VmSpec, Wishes},
-    store::{LedgerKind, Maintenance, Store, StoreError, VERSION, VmRow},
+    store::{LedgerKind, Maintenance, Store, VERSION, VmRow},
 };
 use rusqlite::Connection;
 use serde_json::json;
@@ -211,21 +211,6 @@ fn two_backups_are_kept_and_none_is_made_twice_a_day() {
         .filter(|(path, _)| path.to_string_lossy().contains(".bak.new"))
         .collect();
     assert_eq!(left, []);
-}
-
-#[test]
-fn a_lock_that_is_held_is_said() {
-    let (_dir, path) = with_a_vm();
-    let store = Store::open(&path).expect("opens");
-    let other = Connection::open(&path).expect("open");
-    other.execute_batch("BEGIN IMMEDIATE").expect("lock");
-    assert_eq!(store.vms().expect("readers do not wait").len(), 1);
-    let Err(StoreError::Database(problem)) = store.insert_vm(&vm(2, "db")) else {
-        panic!("not refused")
-    };
-    assert!(problem.why.contains("another process"), "{problem}");
-    other.execute_batch("ROLLBACK").expect("unlock");
-    store.insert_vm(&vm(2, "db")).expect("now it is free");
 }
 
 #[test]

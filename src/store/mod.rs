@@ -161,3 +161,31 @@ fn now() -> UnixMs {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     UnixMs(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_lock_that_is_held_is_said() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("banger.db");
+        let store = Store::open(&path).expect("opens");
+        // As if it had waited.
+        store.lock().busy_timeout(Duration::ZERO).expect("no patience");
+        let subnet = "172.30.4.0/22".parse().expect("a subnet");
+        let other = Connection::open(&path).expect("opens");
+        other.execute_batch("BEGIN IMMEDIATE").expect("a lock");
+        assert_eq!(store.vms(), Ok(Vec::new()), "readers do not wait");
+        let Err(StoreError::Database(problem)) = store.set_subnet(subnet) else {
+            panic!("not refused")
+        };
+        assert!(problem.why.contains("for more than 30 seconds"), "{problem}");
+        assert!(problem.hint.contains(&format!("fuser {}", path.display())), "{problem}");
+        other.execute_batch("ROLLBACK").expect("unlocked");
+        store.set_subnet(subnet).expect("now it is free");
+        assert_eq!(store.subnet(), Ok(Some(subnet)));
+    }
+}
