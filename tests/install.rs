@@ -126,9 +126,12 @@ fn an_installed_banger_runs_vms_for_any_user_from_a_read_only_prefix_without_the
     home.set("BANGER_RUNTIME_DIR", "");
     home.set("PATH", &format!("/opt/banger/bin:{}", env::var("PATH").expect("PATH")));
     give(home.path(), uid);
-    let mut hidden = vec![CHECKOUT];
-    hidden.extend(built().parent().and_then(Path::to_str));
-    let hide: String = hidden.iter().map(|dir| format!("mount -t tmpfs tmpfs '{dir}'\n")).collect();
+    // What is built lies in the checkout, and is hidden with it, or elsewhere.
+    let target = built().parent().expect("a directory");
+    let mut hidden = vec![Path::new(CHECKOUT)];
+    hidden.extend((!target.starts_with(CHECKOUT)).then_some(target));
+    let hide: String =
+        hidden.iter().map(|dir| format!("mount -t tmpfs tmpfs '{}'\n", dir.display())).collect();
     let script = format!(
         "mount -t tmpfs tmpfs /opt
          mkdir /opt/banger
