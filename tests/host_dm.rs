@@ -395,7 +395,8 @@ fn whoever_comes_after_one_that_was_killed_clears_up() {
     rig.gone(&vm);
     let round = begin.elapsed();
     let mut left = BTreeSet::new();
-    for n in 0..24 {
+    const KILLS: u32 = 12;
+    for n in 0..KILLS {
         let mut child = Command::new(env::current_exe().expect("this program"))
             .args(["--exact", "makes_and_removes_until_it_is_killed", "--nocapture"])
             .env("BANGER_TEST_HELPER", rig.path(""))
@@ -406,7 +407,7 @@ fn whoever_comes_after_one_that_was_killed_clears_up() {
         let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
         while lines.next().expect("a round").expect("UTF-8") != "round" {}
         // At another point of its round each time.
-        thread::sleep(round * n / 24);
+        thread::sleep(round * n / KILLS);
         child.kill().expect("killed");
         child.wait().expect("reaped");
         let there = rig.inventory();

@@ -141,7 +141,9 @@ drive() {
 kernel="console=ttyS0 quiet reboot=t panic=-1 mitigations=off no_timer_check cryptomgr.notests"
 kernel+=" random.trust_cpu=on raid=noautodetect apparmor=0 selinux=0 audit=0 init_on_alloc=0 8250.nr_uarts=1"
 kernel+=" net.ifnames=0 systemd.show_status=0 lab.mode=$mode ${BANGER_LAB_APPEND-}"
-qemu=(qemu-system-x86_64 -machine q35 -accel "tcg,thread=multi" -cpu "max,+svm,+npt"
+# Page tables of five levels only make longer what is walked here: a guest's and, for each of its
+# steps, the host's.
+qemu=(qemu-system-x86_64 -machine q35 -accel "tcg,thread=multi" -cpu "max,-la57,+svm,+npt"
     -m "${BANGER_LAB_MEMORY:-3072}" -smp "${BANGER_LAB_CPUS:-2}" -no-user-config -nodefaults
     -display none -no-reboot -pidfile "${pid_file:-$work/pid}"
     -kernel "$image/vmlinuz" -initrd "$image/initrd.cpio" -append "$kernel"

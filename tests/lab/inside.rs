@@ -12,7 +12,7 @@ use std::{
 };
 
 use nix::{
-    sys::signal::{Signal, kill, killpg},
+    sys::signal::{Signal, killpg},
     unistd::{Pid, sync},
 };
 
@@ -78,13 +78,22 @@ pub fn main(args: &[String]) -> ExitCode {
             // So that nothing that still starts is taken for something left behind. The status
             // says more than that: "degraded" is for the scenarios to find.
             let _ = Command::new("systemctl").args(["is-system-running", "--wait"]).output();
-            pairs.for_each(|(step, test)| watched(step, test));
-            tell("end");
+            // As the host looked before the first; whatever a test changes, fails it, and then the
+            // others have another machine.
+            let mut before = None;
+            for (step, test) in pairs {
+                if !watched(step, test, &mut before) {
+                    break;
+                }
+            }
         }
         "one" => pairs.for_each(|(step, test)| play(step, test)),
         PART => {
-            let part = PARTS.iter().find(|(name, _)| *name == args[1]);
-            part.unwrap_or_else(|| panic!("no such part: {}", args[1])).1(&Home::of_this_user());
+            let part = PARTS.into_iter().flatten().find(|(name, _)| *name == args[1]);
+            let home = Home::of_this_user();
+            part.unwrap_or_else(|| panic!("no such part: {}", args[1])).1(&home);
+            // What runs now is the whole test's business.
+            std::mem::forget(home);
         }
         other => panic!("no such word: {other}"),
     }
@@ -92,11 +101,15 @@ pub fn main(args: &[String]) -> ExitCode {
 }
 
 /// Has dev do a part of a test of root's: one of [`PARTS`].
-pub fn as_dev(part: &str) -> ExitStatus {
+///
+/// # Panics
+/// If that fails.
+pub fn as_dev(part: &str) {
     let this = env::current_exe().expect("this program");
     let mut command = Command::new("as");
     command.arg(User::Dev.name()).arg(this).args([WORD, PART, part]).stdin(Stdio::null());
-    command.status().expect("it runs")
+    let status = command.status().expect("it runs");
+    assert!(status.success(), "what dev did ended with {status}");
 }
 
 /// The test itself, in the process of its user.
@@ -114,21 +127,25 @@ fn play(step: Step, test: Test) {
     }
 }
 
-/// Runs a step in a process of its own, between two pictures.
-fn watched(step: Step, test: Test) {
+/// Runs a step in a process of its own, between two pictures. Whether all was well.
+fn watched(step: Step, test: Test, before: &mut Option<Picture>) -> bool {
     let name = test.name();
     tell(&format!("begin {name}"));
     let begin = Instant::now();
     let ours = Path::new(OURS);
     fs::create_dir_all(ours).expect("a directory of ours");
     let picture_file = ours.join("picture");
-    let before = if step == Step::After {
-        Picture::of_text(&fs::read_to_string(&picture_file).expect("the picture before the cut"))
-    } else {
+    if step != Step::After {
         start_afresh();
+    }
+    let before = before.get_or_insert_with(|| {
+        if step == Step::After {
+            let text = fs::read_to_string(&picture_file).expect("the picture before the cut");
+            return Picture::of_text(&text);
+        }
         udev_settled();
         Picture::take(may_stay)
-    };
+    });
     if step == Step::Before {
         fs::write(&picture_file, before.to_text()).expect("a picture");
         sync();
@@ -157,7 +174,7 @@ fn watched(step: Step, test: Test) {
             thread::park();
         }
     }
-    let left = settled(&before);
+    let left = settled(before);
     if !left.is_empty() {
         text.push_str(&format!("\nwhat the host has too much (+) or too little (-):\n{left}"));
         failed = true;
@@ -170,6 +187,7 @@ fn watched(step: Step, test: Test) {
     }
     let word = if failed { "failed" } else { "ok" };
     tell(&format!("{word} {name} {}", begin.elapsed().as_millis()));
+    !failed
 }
 
 /// Runs the test as its user; nothing if it does not end in time.
@@ -254,18 +272,8 @@ fn may_stay(path: &Path) -> bool {
     })
 }
 
-/// Ends what an earlier scenario that failed has left running, and takes its files away, so that
-/// it spoils no other.
+/// Takes away the files that an earlier scenario may leave.
 fn start_afresh() {
-    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let Some(Ok(pid)) = name.to_str().map(str::parse::<i32>) else { continue };
-        let comm = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-        let ours = ["banger", "qemu-system-x86", "firecracker", "jailer"];
-        if ours.contains(&comm.trim()) {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-        }
-    }
     for (home, run) in places() {
         for dir in [home.join(".local/state/banger"), home.join(".config/banger"), run] {
             let _ = fs::remove_dir_all(dir);

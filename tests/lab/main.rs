@@ -92,13 +92,7 @@ struct Test {
 
 impl Test {
     fn all() -> Vec<Self> {
-        scenarios::MACHINES
-            .into_iter()
-            .flatten()
-            .copied()
-            .flatten()
-            .flat_map(Scenario::tests)
-            .collect()
+        scenarios::ALL.into_iter().flatten().flat_map(Scenario::tests).collect()
     }
 
     fn name(&self) -> String {

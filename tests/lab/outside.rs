@@ -20,7 +20,7 @@ use crate::{
     Test,
     common::{runtime_dir, skip},
     inside::{FIGURE, MARK, SCENARIO_MAX, Step, WORD},
-    scenarios::{self, programs::PREFIX},
+    scenarios::programs::PREFIX,
 };
 
 /// How long a machine that is busy may take until it has booted.
@@ -116,7 +116,7 @@ pub fn main(args: &[String]) -> ExitCode {
             skip(&format!("lab::{}", test.name()), why);
             sum.pass(&test.name(), 0, "");
         }
-        sum = run(&possible, &wanted, sum);
+        run(&possible, &wanted, &mut sum);
     }
     for (name, log) in &sum.failed {
         println!("\n---- {name} ----\n{log}");
@@ -154,22 +154,11 @@ fn missing() -> Option<String> {
         .then(|| format!("no runtime directory in {}; `make runtime` makes it", runtime.display()))
 }
 
-/// Runs tests, one machine after the other: on two cores, two of them side by side were seen to
-/// take each more than twice its time, and the VMs in them not to come up.
-fn run(tests: &[Test], wanted: &Wanted, mut sum: Sum) -> Sum {
-    for machine in scenarios::MACHINES {
-        let here = |test: &&Test| {
-            machine.iter().copied().flatten().any(|one| one.name == test.scenario.name)
-        };
-        let tests: Vec<Test> = tests.iter().filter(here).copied().collect();
-        on_a_machine(&tests, wanted, &mut sum);
-    }
-    sum
-}
-
-/// Runs tests on one machine: first all that are whole; then, with a boot after each cut, the
-/// others.
-fn on_a_machine(tests: &[Test], wanted: &Wanted, sum: &mut Sum) {
+/// Runs tests: first all that are whole; then, with a boot after each cut, the others.
+///
+/// One machine does it all: on two cores, two of them side by side were seen to take each twice
+/// its time, with two CPUs and with one.
+fn run(tests: &[Test], wanted: &Wanted, sum: &mut Sum) {
     let (cut, whole): (Vec<Test>, Vec<Test>) = tests.iter().partition(|test| test.is_cut());
     let tmp = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let disk = (!cut.is_empty()).then(|| tmp.path().join("host.ext4"));
@@ -180,7 +169,7 @@ fn on_a_machine(tests: &[Test], wanted: &Wanted, sum: &mut Sum) {
         let cut = steps.iter().position(|(step, _)| *step == Step::Before);
         let now = cut.map_or(steps.len(), |cut| cut + 1);
         let life = boot(&steps[..now], disk.as_deref(), tmp.path(), wanted, sum);
-        if !life.was_cut {
+        if !life.was_cut && !life.failed {
             let left = steps[..now].iter().map(|(_, test)| test.name());
             let mut left = left.filter(|name| !sum.has(name)).collect::<Vec<_>>().into_iter();
             // One that takes the machine with it fails; the others have another machine. If it
@@ -189,6 +178,12 @@ fn on_a_machine(tests: &[Test], wanted: &Wanted, sum: &mut Sum) {
             failed.for_each(|name| {
                 sum.fail(&name, format!("{}the lab ended before it was done", life.log));
             });
+        }
+        if let Some(disk) = &disk
+            && !life.was_cut
+        {
+            // What has failed left who knows what.
+            let _ = fs::remove_file(disk);
         }
         let cut = steps[now - 1].1.name();
         let done = |step: Step, name: &str| {
@@ -205,6 +200,8 @@ struct Life {
     begun: bool,
     /// Whether it ended by a power cut that was asked for.
     was_cut: bool,
+    /// Whether it ended because a test failed, and may have left what spoils others.
+    failed: bool,
     /// What the test that was under way at the end has said.
     log: String,
 }
@@ -253,7 +250,10 @@ fn boot(
                 skip(&format!("lab::{test}"), reason);
             }
             "ok" => sum.pass(name, time, &figure),
-            "failed" => sum.fail(name, std::mem::take(&mut log)),
+            "failed" => {
+                life.failed = true;
+                sum.fail(name, std::mem::take(&mut log));
+            }
             "cut" => {
                 life.was_cut = true;
                 let pid = fs::read_to_string(&pid_file).expect("its process id");

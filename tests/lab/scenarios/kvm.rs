@@ -1,23 +1,17 @@
 //! VMs under QEMU with KVM and user networking: what any user of a workstation has without the
 //! root helper.
 
-use nix::sys::signal::Signal;
-
-use crate::{
-    Home, Scenario, User,
-    common::{lives, signal, until},
-};
-
-const DEV: &[User] = &[User::Dev];
+use super::Part;
+use crate::{Home, Scenario, User};
 
 /// Said, as there may be better.
 const PLAIN: [&str; 4] = ["--image", "tiny", "--vmm", "qemu-kvm"];
 
-pub const ALL: &[Scenario] = &[
-    Scenario::new("kvm::from_create_to_delete", DEV, from_create_to_delete),
-    Scenario::new("kvm::killed_monitor_vmm_and_ui", DEV, killed),
-    Scenario::cut("kvm::power_cut_while_one_runs", DEV, start_one, one_is_back),
-];
+pub const ALL: &[Scenario] =
+    &[Scenario::new("kvm::from_create_to_delete", &[User::Dev], from_create_to_delete)];
+
+/// What a user does around a power cut: `workstation::ten_at_once_and_a_power_cut`.
+pub const PARTS: &[Part] = &[("one_before_the_cut", start_one), ("one_after_the_cut", one_is_back)];
 
 fn from_create_to_delete(home: &Home) {
     home.ok(&[&["create", "web", "--start", "--wait"], &PLAIN[..]].concat());
@@ -29,34 +23,10 @@ fn from_create_to_delete(home: &Home) {
     assert_eq!(vm["last_exit"]["by"], "power-button", "{vm}");
     home.assert_nothing_runs();
     home.ok(&["start", "web", "--wait"]);
-    home.ok(&["restart", "web", "--wait"]);
     assert_eq!(home.ok(&["ssh", "web", "hostname"]), "web\n");
     home.ok(&["rm", "--yes", "--force", "web"]);
     assert!(home.list().is_empty());
     home.assert_nothing_runs();
-}
-
-fn killed(home: &Home) {
-    home.ok(&[&["create", "web", "--start", "--wait"], &PLAIN[..]].concat());
-    // A script that waits is as mortal as a UI.
-    let waiting = home.spawn(&["restart", "web", "--wait"]);
-    home.wait_state("web", "stopping");
-    signal(waiting.pid(), Signal::SIGKILL);
-    drop(waiting);
-    home.wait_state("web", "stopped");
-
-    // Nobody waits for what is killed anyway.
-    home.ok(&["start", "web"]);
-    let vmm = home.only("VMM", &home.vmms());
-    signal(home.only("monitor", &home.monitors()), Signal::SIGKILL);
-    until("the end of the VMM", || !lives(vmm));
-    home.ok(&["start", "web"]);
-    signal(home.only("VMM", &home.vmms()), Signal::SIGKILL);
-    until("the end of the monitor", || home.monitors().is_empty());
-    assert_eq!(home.ledger(), []);
-    home.ok(&["start", "web", "--wait"]);
-    assert_eq!(home.ok(&["ssh", "web", "echo back"]), "back\n");
-    home.ok(&["rm", "--yes", "--force", "web"]);
 }
 
 fn start_one(home: &Home) {

@@ -10,16 +10,15 @@ use std::process::Command;
 
 use crate::{Home, Scenario};
 
-/// All of them, by the machine they are run on, in that order: what the others stand on comes
-/// first.
-pub const MACHINES: [&[&[Scenario]]; 2] =
-    [&[ground::ALL, programs::ALL, set_up::ALL, kvm::ALL], &[workstation::ALL]];
+/// All of them, in their order: what the others stand on comes first.
+pub const ALL: [&[Scenario]; 5] =
+    [ground::ALL, programs::ALL, set_up::ALL, kvm::ALL, workstation::ALL];
 
 /// What a scenario of root's has a user do: a name for it, and what.
 pub type Part = (&'static str, fn(&Home));
 
 /// All of them: [`crate::inside::as_dev`].
-pub const PARTS: &[Part] = workstation::PARTS;
+pub const PARTS: [&[Part]; 2] = [kvm::PARTS, workstation::PARTS];
 
 /// Runs a line of shell, which must go well; what it printed.
 fn sh(line: &str) -> String {
