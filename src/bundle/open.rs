@@ -83,6 +83,19 @@ impl Bundle {
         &self.record
     }
 
+    /// Whether what a start of a VM needs of it is what it was when the record was read. Asked
+    /// after the files were opened by their paths, this says that all of them were of one runtime
+    /// directory: another may come to this place at any moment, as a whole.
+    #[must_use]
+    pub fn is_as_read(&self) -> bool {
+        let of = |record: &Record| -> BTreeMap<String, String> {
+            let files = record.files.iter().filter(|(name, _)| !name.starts_with(IMAGES_DIR));
+            files.map(|(name, file)| (name.clone(), file.sha256.clone())).collect()
+        };
+        let now = Record::read(&self.dir).ok().flatten();
+        now.is_some_and(|now| of(&now) == of(&self.record))
+    }
+
     /// The uncompressed kernel, an ELF with a PVH entry.
     #[must_use]
     pub fn vmlinux(&self) -> PathBuf {
@@ -278,6 +291,35 @@ mod tests {
         assert_eq!(bundle.image_file("tiny").unwrap().path, dir.path().join("images/tiny.img"));
         assert_eq!(bundle.image_file("tin"), None);
         assert_eq!(bundle.vmlinux(), dir.path().join("vmlinux"));
+    }
+
+    #[test]
+    fn what_was_read_is_told_from_what_came_to_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let [now, next] = ["now", "next"].map(|name| dir.path().join(name));
+        let make = |dir: &Path, kernel: &str, image: u64| {
+            fs::create_dir_all(dir).unwrap();
+            let mut record = Record::empty();
+            for name in [VMLINUX, INITRD] {
+                record.files.insert(name.into(), file(1));
+                fs::write(dir.join(name), "x").unwrap();
+            }
+            record.files.get_mut(VMLINUX).unwrap().sha256 = kernel.to_owned();
+            record.files.insert("images/tiny.img".into(), file(image));
+            write(dir, &record);
+        };
+        make(&now, "aa", 1);
+        let bundle = Bundle::open(&now).unwrap();
+        assert!(bundle.is_as_read());
+        // Another image is no other kernel.
+        make(&now, "aa", 2);
+        assert!(bundle.is_as_read());
+        make(&next, "bb", 1);
+        fs::rename(&now, dir.path().join("previous")).unwrap();
+        assert!(!bundle.is_as_read(), "there is none");
+        fs::rename(&next, &now).unwrap();
+        assert!(!bundle.is_as_read());
+        assert!(Bundle::open(&now).unwrap().is_as_read());
     }
 
     #[test]

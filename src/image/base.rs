@@ -8,7 +8,7 @@ use std::{
 
 use super::Ext4;
 use crate::{
-    bundle::{Bundle, ImageFile},
+    bundle::{Bundle, ImageFile, Record},
     domain::{ImageView, Problem},
 };
 
@@ -18,6 +18,8 @@ pub struct BaseImage {
     view: ImageView,
     path: PathBuf,
     sha256: String,
+    /// The runtime directory that it is part of, if it is.
+    runtime: Option<PathBuf>,
 }
 
 impl BaseImage {
@@ -28,7 +30,27 @@ impl BaseImage {
     /// What is wrong with it and the command that mends it.
     pub fn open(bundle: &Bundle, name: &str) -> Result<Self, Problem> {
         let file = bundle.image_file(name).ok_or_else(|| unknown(name, &bundle.images()))?;
-        check(file, AGAIN, VERIFY)
+        let image = check(file, AGAIN, VERIFY)?;
+        Ok(Self { runtime: Some(bundle.dir().to_owned()), ..image })
+    }
+
+    /// Asked when its disk was copied: whether that was this image. Another runtime directory, with
+    /// another image of that name at that path, may have come in between.
+    ///
+    /// # Errors
+    /// If it may have been another.
+    pub fn was_this(&self) -> io::Result<()> {
+        let now = |dir: &Path| {
+            let record = Record::read(dir).ok().flatten()?;
+            let file = &record.images.get(&self.view.name)?.file;
+            Some(record.files.get(file)?.sha256 == self.sha256)
+        };
+        match &self.runtime {
+            Some(dir) if now(dir) != Some(true) => {
+                Err(io::Error::other("the runtime directory was replaced meanwhile; try again"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What is shown of it.
@@ -108,7 +130,7 @@ pub(super) fn check(file: ImageFile, again: &str, verify: &str) -> Result<BaseIm
         return Err(problem(format!("{how}: {is} bytes, and {was} when it was made"), verify));
     }
     check_file_system(&mut disk, is).map_err(|why| problem(why, verify))?;
-    Ok(BaseImage { view, path, sha256 })
+    Ok(BaseImage { view, path, sha256, runtime: None })
 }
 
 /// Whether a file of `size` bytes holds a whole ext4 file system; if not, why, as a clause.

@@ -24,9 +24,9 @@ use crate::{
     vmm::{Backend, Machine, MachineEvent, MachineExit, MachineSpec, VmmError, ladder},
 };
 
-/// Tries to find a free port before giving up. A port is lost to another process only between
-/// choosing and using it, a few milliseconds.
-const PORT_TRIES: u32 = 5;
+/// How often a launch is tried again that somebody else got in the way of. A port is lost to another
+/// process only between choosing and using it, and the runtime directory changes in one step.
+const TRIES: u32 = 5;
 
 /// What makes the runtime directory as this banger needs it.
 const BOOTSTRAP: &str = "banger runtime bootstrap";
@@ -72,6 +72,10 @@ pub trait Stage: Send {
 
     /// Notes who the VMM is, now that it runs.
     fn launched(&mut self, pid: u32);
+
+    /// Whether all that the VMM has opened belongs together: the runtime directory was not replaced
+    /// by another since it was set.
+    fn is_whole(&self) -> bool;
 }
 
 /// What is launched, and where it will be found.
@@ -143,14 +147,24 @@ impl<'a> Life<'a> {
             let console = self.console.try_clone().map_err(|e| format!("the console: {e}"))?;
             let launch = Noted::launch(self.backend, set.machine, console, self.clock, self.record);
             match launch.await {
-                Ok(machine) => {
+                Ok(mut machine) => {
                     stage.launched(machine.pid());
+                    if !stage.is_whole() && tries < TRIES {
+                        tracing::info!("the runtime directory was replaced meanwhile; once more");
+                        tries += 1;
+                        end(&mut machine).await;
+                        continue;
+                    }
                     self.status.send_modify(|s| s.vmm_pid = Some(machine.pid()));
                     self.enter(MonitorPhase::Booting);
                     self.mark(BootMark::Vmm);
                     return Ok(machine);
                 }
-                Err(VmmError::PortTaken(port)) if tries < PORT_TRIES => {
+                Err(error) if !stage.is_whole() && tries < TRIES => {
+                    tracing::info!(%error, "the runtime directory was replaced meanwhile");
+                    tries += 1;
+                }
+                Err(VmmError::PortTaken(port)) if tries < TRIES => {
                     tracing::info!(port, "the port was taken meanwhile; choosing another");
                     tries += 1;
                 }
@@ -318,10 +332,7 @@ impl<'a> Life<'a> {
     /// Ends the VMM of a guest that is off: its disks are synced and its CPUs stand still.
     async fn put_away(&self, machine: &mut dyn Machine, guest: Guest) -> ExitReason {
         tracing::info!(?guest, "the guest is off");
-        while let Err(error) = ladder::climb(machine, &StopLadder::kill(), |_| {}).await {
-            // Giving up would free the lock, and a second VMM could write to the disk.
-            tracing::error!(%error, "once more");
-        }
+        end(machine).await;
         let halted = |why| ExitReason::StartFailed { why };
         guest.halted.map_or(ExitReason::GuestPoweroff, halted)
     }
@@ -388,6 +399,14 @@ impl<'a> Life<'a> {
         if let Err(error) = memory::give_back() {
             tracing::debug!(%error, "memory is kept");
         }
+    }
+}
+
+/// Ends a VMM, without its guest's say.
+async fn end(machine: &mut dyn Machine) {
+    while let Err(error) = ladder::climb(machine, &StopLadder::kill(), |_| {}).await {
+        // Giving up would free the lock, and a second VMM could write to the disk.
+        tracing::error!(%error, "once more");
     }
 }
 

@@ -29,7 +29,7 @@ pub struct Plan<'a> {
     /// Where its files lie.
     pub paths: &'a VmPaths,
     /// Kernel and initrd.
-    pub bundle: &'a Bundle,
+    pub bundle: Bundle,
     /// What runs it.
     pub backend: &'a dyn Backend,
     /// The user's public key: one line of `authorized_keys`.

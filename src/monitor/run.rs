@@ -317,7 +317,7 @@ impl Prepared {
                 id: &args.vm,
                 spec: &self.row.spec,
                 paths,
-                bundle: &self.bundle,
+                bundle: self.bundle.clone(),
                 backend: self.runner.backend.as_ref(),
                 public_key: &self.public_key,
             },

@@ -16,6 +16,7 @@ use super::{
     plan::{Plan, SSH_PORT, Way, free_port},
 };
 use crate::{
+    bundle::Bundle,
     domain::{MonitorStatus, NamesSettings, NetworkKind, Problem, SshEndpoint},
     host::{fault, process::ProcessRef},
     names::{NameServer, Record},
@@ -81,6 +82,8 @@ impl HostStage<'_> {
 
     fn make(&mut self) -> Result<Set, Problem> {
         let store = self.ground.store;
+        // A guest that reboots gets what is there now.
+        self.plan.bundle = Bundle::open(self.plan.bundle.dir())?;
         let (id, paths) = (&self.row.id, self.plan.paths);
         let disk = overlay::open(&self.ground, self.row, paths)?;
         let way = match self.network {
@@ -142,6 +145,10 @@ impl Stage for HostStage<'_> {
             tracing::warn!(%error, "the VMM stays in the ledger by its socket alone");
         }
         self.announce();
+    }
+
+    fn is_whole(&self) -> bool {
+        self.plan.bundle.is_as_read()
     }
 }
 

@@ -9,8 +9,8 @@ use crate::{
     vmm::fake::{FakeBackend, Script},
 };
 
-/// A stage that notes nothing and counts its ports.
-struct Ports(u16);
+/// A stage that notes nothing and counts its ports; up to a number of them it was replaced.
+struct Ports(u16, u16);
 
 impl Stage for Ports {
     fn set(&mut self) -> Result<Set, Problem> {
@@ -31,6 +31,10 @@ impl Stage for Ports {
     }
 
     fn launched(&mut self, _pid: u32) {}
+
+    fn is_whole(&self) -> bool {
+        self.0 > self.1
+    }
 }
 
 /// What a test holds of a life.
@@ -51,6 +55,15 @@ impl Outside {
 
 /// Lets a machine live, while a test does something to it.
 async fn live<T>(
+    backend: &FakeBackend,
+    test: impl AsyncFnOnce(&mut Outside) -> T,
+) -> (ExitReason, T) {
+    live_on(Ports(1000, 0), backend, test).await
+}
+
+/// As [`live`], on this stage.
+async fn live_on<T>(
+    mut ports: Ports,
     backend: &FakeBackend,
     test: impl AsyncFnOnce(&mut Outside) -> T,
 ) -> (ExitReason, T) {
@@ -92,7 +105,6 @@ async fn live<T>(
         record: &record,
         clock,
     };
-    let mut ports = Ports(1000);
     tokio::join!(life.run(&mut ports), test(&mut outside))
 }
 
@@ -171,6 +183,22 @@ async fn a_guest_that_reboots_is_launched_again_and_one_that_panics_is_not() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_launched_of_two_runtime_directories_is_ended_and_launched_again() {
+    let backend = FakeBackend::new(script());
+    // Also when it does not come up, for a file that was there a moment ago.
+    backend.fail_launch(VmmError::Unsupported);
+    let (reason, port) = live_on(Ports(1000, 1002), &backend, async |outside| {
+        boot(outside).await;
+        let status = outside.status.borrow().clone();
+        outside.orders.send(Order::Stop(StopLadder::polite(1000))).await.expect("taken");
+        status.ssh.expect("an address").port
+    })
+    .await;
+    assert_eq!(reason, ExitReason::Stopped { by: Method::PowerButton });
+    assert_eq!((port, backend.launched().len()), (1003, 2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_port_taken_meanwhile_is_replaced_but_not_for_ever() {
     let backend = FakeBackend::new(script());
     backend.fail_launch(VmmError::PortTaken(1001));
@@ -184,7 +212,7 @@ async fn a_port_taken_meanwhile_is_replaced_but_not_for_ever() {
     assert_eq!(reason, ExitReason::Stopped { by: Method::Kill });
 
     let backend = FakeBackend::new(script());
-    for port in 0..=PORT_TRIES {
+    for port in 0..=TRIES {
         backend.fail_launch(VmmError::PortTaken(u16::try_from(port).expect("small")));
     }
     let (reason, ()) = live(&backend, async |_| ()).await;

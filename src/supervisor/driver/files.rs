@@ -85,6 +85,7 @@ pub fn create(
         fault::point("the VM's directory was made");
         given.keep(&paths)?;
         host.copy_image(image.path(), &paths.disk())?;
+        image.was_this()?;
         fault::point("the VM's disk was made");
         if size > image.size() {
             host.grow(&paths.disk(), size)?;

@@ -77,6 +77,7 @@ fn make(
             dm::make_cow(&new, size)?;
         } else {
             host.copy_image(image.path(), &new)?;
+            image.was_this()?;
             fault::point("the new disk was made");
             if size > image.size() {
                 host.grow(&new, size)?;

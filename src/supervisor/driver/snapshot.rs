@@ -66,6 +66,7 @@ pub(super) fn keep(layout: &Layout, image: &BaseImage, base: &Path) -> io::Resul
     let part = content::part(base);
     gone_is_fine(fs::remove_file(&part))?;
     LinuxHost.copy_image(image.path(), &part)?;
+    image.was_this()?;
     fault::point("the base was copied");
     fs::File::open(&part)?.sync_all()?;
     fs::rename(&part, base)?;
