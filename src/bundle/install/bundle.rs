@@ -14,7 +14,8 @@ use nix::fcntl::{AT_FDCWD, Flock, FlockArg, RenameFlags, renameat2};
 use super::{BUNDLE, List, Target, copy, give, io_problem, remove_file};
 use crate::{
     bundle::{
-        Bundle, Event, FileRecord, LOCK_FILE, PARTIAL_DIR, RECORD_FILE, Record, Reporter, verify,
+        Bundle, Event, FileRecord, LOCK_FILE, PARTIAL_DIR, RECORD_FILE, Record, Reporter, lock,
+        swap::Siblings, verify,
     },
     domain::{Problem, Progress, StepState, StepView},
 };
@@ -263,19 +264,41 @@ fn hold(path: &Path) -> Result<Flock<File>, Problem> {
     })
 }
 
-/// Removes the runtime directory of a target; what stays in it, as it is not banger's.
-pub(super) fn remove(target: &Target) -> Result<Option<String>, Problem> {
+/// Removes the runtime directory of a target, with what replacing it has left beside it; what stays
+/// in them, as it is not banger's.
+pub(super) fn remove(target: &Target) -> Result<Vec<String>, Problem> {
     let dir = target.now(&target.prefix.join(BUNDLE));
+    let what = || format!("cannot remove {}", dir.display());
+    let failed = |e: io::Error| io_problem(what(), &e);
+    let mut stays = Vec::new();
+    match fs::symlink_metadata(&dir) {
+        Err(_) => return Ok(stays),
+        // What is beside the other end of a link is not what was installed here.
+        Ok(meta) if !meta.is_dir() => {}
+        Ok(_) => {
+            let siblings = Siblings::of(&dir).map_err(failed)?;
+            let _lock = lock::take(&dir).map_err(|problem| Problem { what: what(), ..problem })?;
+            // What somebody did not finish making goes first; then there is one before, or none.
+            siblings.sweep().map_err(failed)?;
+            stays.extend(remove_one(&siblings.previous)?);
+        }
+    }
+    stays.extend(remove_one(&dir)?);
+    Ok(stays)
+}
+
+/// Removes a runtime directory; what stays in it, as it is not banger's.
+fn remove_one(dir: &Path) -> Result<Option<String>, Problem> {
     let failed = |e: io::Error| io_problem(format!("cannot remove {}", dir.display()), &e);
     if !dir.is_dir() {
         return Ok(None);
     }
-    let others = foreign(&dir)?;
+    let others = foreign(dir)?;
     if others.is_empty() {
-        fs::remove_dir_all(&dir).map_err(failed)?;
+        fs::remove_dir_all(dir).map_err(failed)?;
         return Ok(None);
     }
-    let record = Record::read(&dir)?.unwrap_or_else(Record::empty);
+    let record = Record::read(dir)?.unwrap_or_else(Record::empty);
     for name in record.files.keys().filter(|name| !others.contains(name)) {
         remove_file(&dir.join(name))?;
         for above in Path::new(name).ancestors().skip(1) {

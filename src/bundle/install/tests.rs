@@ -104,6 +104,46 @@ fn what_is_installed_can_be_removed_and_the_tree_is_as_before() {
 }
 
 #[test]
+fn what_was_before_an_update_goes_too_and_what_only_looks_like_it_stays() {
+    let b = bench();
+    let before = tree(&b.root);
+    b.install().unwrap();
+    // As an update leaves it.
+    let previous = b.at("lib/.banger.previous");
+    self::source(&previous, "older kernel");
+    fs::write(previous.join(".lock"), "1\n").unwrap();
+    fs::create_dir_all(b.at("lib/.banger.next")).unwrap();
+    fs::write(b.at("lib/.banger.next/.unfinished"), "").unwrap();
+    assert_eq!(uninstall(&b.target).unwrap(), Vec::<String>::new());
+    assert_eq!(tree(&b.root), before);
+
+    b.install().unwrap();
+    self::source(&previous, "older kernel");
+    for mine in ["lib/.banger.previous/mine", "lib/banger.previous", "lib/.banger.old"] {
+        fs::write(b.at(mine), "").unwrap();
+    }
+    let stays = uninstall(&b.target).unwrap();
+    assert!(stays.iter().any(|line| line.contains(".banger.previous has what")), "{stays:?}");
+    for mine in ["lib/.banger.previous/mine", "lib/banger.previous", "lib/.banger.old"] {
+        assert!(b.at(mine).exists(), "{mine}");
+    }
+    assert!(!previous.join("vmlinux").exists() && !b.at("lib/banger").exists());
+}
+
+#[test]
+fn beside_a_link_nothing_is_removed() {
+    let b = bench();
+    b.install().unwrap();
+    let elsewhere = b.root.join("srv");
+    fs::create_dir(&elsewhere).unwrap();
+    fs::rename(b.at("lib/banger"), elsewhere.join("banger")).unwrap();
+    std::os::unix::fs::symlink(elsewhere.join("banger"), b.at("lib/banger")).unwrap();
+    self::source(&elsewhere.join(".banger.previous"), "older kernel");
+    let _ = uninstall(&b.target);
+    assert!(elsewhere.join(".banger.previous/vmlinux").exists());
+}
+
+#[test]
 fn what_the_user_put_there_stays_and_is_told() {
     let b = bench();
     b.install().unwrap();
