@@ -11,7 +11,7 @@ use std::{
 
 use banger::{
     domain::{OverlayKind, Problem, UnixMs, VmId, VmSpec, Wishes},
-    store::{LedgerKind, Maintenance, Store, VERSION, VmRow},
+    store::{LedgerKind, Maintenance, Store, VERSION, VmRow, VmState},
 };
 use rusqlite::Connection;
 use serde_json::json;
@@ -190,6 +190,83 @@ fn the_first_version_is_read() {
     assert_eq!(store.entries(&vms[0].id).expect("read")[0].detail, json!({"pid": 7}));
     assert_eq!(store.recent_events(9).expect("read")[0].notice.text, "web is running");
     store.remove_vm(&vms[1].id).expect("and it can be written");
+}
+
+/// Version 2 as it was written before there were images of the user's, with rows of version 1 that
+/// it had brought along; regenerated only by a decision.
+#[test]
+fn rows_of_each_older_version_get_what_is_new_at_its_default() {
+    for (version, names) in
+        [(1, &["db", "web"][..]), (2, &["app", "db", "going", "half", "web"][..])]
+    {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("banger.db");
+        let fixture = format!("tests/fixtures/store/v{version}.db");
+        fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join(fixture), &path).expect("copy");
+        let conn = Connection::open(&path).expect("open");
+        let columns = |conn: &Connection| -> Vec<String> {
+            let mut all = conn.prepare("SELECT name FROM pragma_table_info('vms')").expect("SQL");
+            all.query_map([], |row| row.get(0)).expect("read").map(Result::unwrap).collect()
+        };
+        let before = columns(&conn);
+        conn.close().expect("close");
+
+        let store = Store::open(&path).expect("opens");
+        let vms = store.vms().expect("read");
+        assert_eq!(vms.iter().map(|vm| vm.spec.name.as_str()).collect::<Vec<_>>(), names);
+        // All of the version's own that a row had, and all else as of a new VM.
+        for vm in &vms {
+            let mut new = VmRow::new(vm.id.clone(), vm.spec.clone(), vm.overlay, vm.created);
+            (new.wanted, new.state) = (vm.wanted, vm.state);
+            (new.vmm, new.ssh_port) = (vm.vmm, vm.ssh_port);
+            (new.started, new.last_exit) = (vm.started, vm.last_exit.clone());
+            new.last_boot = vm.last_boot.clone();
+            if version == 2 {
+                (new.network, new.place, new.base) = (vm.network, vm.place, vm.base.clone());
+                // A snapshot is of what it was made from.
+                new.made_from = vm.base.clone();
+            } else {
+                assert_eq!(vm.spec.wishes, Wishes::default());
+            }
+            assert_eq!(*vm, new, "version {version}");
+        }
+        // A column that is added must be looked at above.
+        let conn = Connection::open(&path).expect("open");
+        let new: Vec<String> =
+            columns(&conn).into_iter().filter(|name| !before.contains(name)).collect();
+        let since_2 = ["made_from", "helper_of"];
+        let since_1 = ["want_vmm", "want_network", "want_overlay", "base", "network", "place"];
+        let expected =
+            if version == 1 { [&since_1[..], &since_2].concat() } else { since_2.into() };
+        assert_eq!(new, expected, "version {version}");
+    }
+}
+
+#[test]
+fn what_version_2_knew_is_as_it_was() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let path = dir.path().join("banger.db");
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/store/v2.db");
+    fs::copy(fixture, &path).expect("copy");
+    let store = Store::open(&path).expect("opens");
+    let vms = store.vms().expect("read");
+    let [app, db, going, half, web] = &vms[..] else { panic!("{vms:?}") };
+    assert_eq!((app.place, app.spec.disk_mib, app.spec.restore), (Some(7), Some(4096), true));
+    assert_eq!(app.spec.wishes.overlay, Some(OverlayKind::DmSnapshot));
+    assert_eq!(
+        (app.base.clone(), app.made_from.clone()),
+        (Some("ab".repeat(32)), app.base.clone())
+    );
+    assert!(db.run_is_open() && !web.run_is_open());
+    let states = [app, db, going, half, web].map(|vm| vm.state);
+    let ready = VmState::Ready;
+    assert_eq!(states, [ready, ready, VmState::Deleting, VmState::Creating, ready]);
+    assert_eq!(store.entries(&db.id).expect("read")[0].detail, json!({"pid": 7}));
+    // The new state can be had.
+    store.begin_recreate(&web.id, &"cd".repeat(32), None).expect("begun");
+    assert_eq!(store.vm(&web.id).expect("read").expect("there").state, VmState::Recreating);
+    store.end_recreate(&web.id).expect("ended");
+    store.remove_vm(&web.id).expect("and it can be written");
 }
 
 #[test]
