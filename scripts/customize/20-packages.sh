@@ -91,5 +91,9 @@ if [ -n "$preview" ]; then
     exit 0
 fi
 
+# What a step that was ended half-way has left: apt goes on only when that is done.
+if [ -n "$(ls /var/lib/dpkg/updates 2>/dev/null)" ] || dpkg --audit | grep -q .; then
+    dpkg --force-unsafe-io --force-confold --force-confdef --configure -a
+fi
 apt --no-install-recommends --purge install "$@" 2>"$WORK/apt.err" || trouble
 cat "$WORK/apt.err" >&2

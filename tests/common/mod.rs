@@ -261,7 +261,7 @@ impl Home {
     /// Starts `banger ARGS` and does not wait for its end.
     pub fn spawn(&self, args: &[&str]) -> Running {
         let mut command = self.command(args);
-        Running(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs"))
+        Running::of(command.stdout(Stdio::piped()).stderr(Stdio::piped()))
     }
 
     /// Runs `banger ARGS`, which must go well; what it printed.
@@ -428,6 +428,11 @@ impl Drop for Home {
 pub struct Running(Child);
 
 impl Running {
+    /// Starts a command.
+    pub fn of(command: &mut Command) -> Self {
+        Self(command.spawn().expect("it runs"))
+    }
+
     /// Its process id.
     pub fn pid(&self) -> i32 {
         self.0.id().cast_signed()

@@ -41,6 +41,18 @@ impl Engine {
         }
     }
 
+    /// Sees to it that nothing of a step that did not end well still runs.
+    ///
+    /// # Errors
+    /// If something of it does not end.
+    pub fn end_step(&self) -> Result<(), Problem> {
+        match self {
+            // It was ended with all of its group.
+            Self::Chroot { .. } => Ok(()),
+            Self::Vm(builder) => builder.end_step(),
+        }
+    }
+
     /// What leads into it.
     ///
     /// # Errors

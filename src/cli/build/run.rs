@@ -205,6 +205,9 @@ impl Build {
             }
             self.asked.store(0, Ordering::Relaxed);
             self.log.line(&format!("error: {problem}"));
+            if let Err(problem) = engine.end_step() {
+                self.log.line(&format!("error: of that step something still runs: {problem}"));
+            }
             loop {
                 match self.question()? {
                     Answer::Retry => break,

@@ -25,6 +25,9 @@ use crate::{
 /// Where the parts lie in the VM: on its disk, as its memory may be small. It is gone in the end.
 const WORK: &str = "/var/tmp/banger-build";
 
+/// The variable that what a step starts has in its environment, and nothing else in the VM.
+const MARK: &str = "BANGER_STEP";
+
 /// How long a VM may take until its SSH answers: an emulated one on a busy machine.
 pub const BOOT: Duration = Duration::from_secs(600);
 
@@ -165,6 +168,30 @@ fn name_for(prefix: &str, image: &str, taken: &dyn Fn(&str) -> bool) -> String {
     numbered.unwrap_or(plain)
 }
 
+/// The script that ends all that has `mark` with this value in its environment, wherever it was
+/// moved to: politely, then by force.
+fn end_script(mark: &str, value: &str) -> String {
+    format!(
+        r#"left() {{
+    for process in /proc/[0-9]*; do
+        if tr '\0' '\n' <"$process/environ" 2>/dev/null | grep -q '^{mark}={value}$'; then
+            echo "${{process#/proc/}}"
+        fi
+    done
+}}
+turn=0
+while found=$(left) && [ -n "$found" ]; do
+    case $turn in
+    0) kill -TERM $found ;;
+    5 | 10) kill -KILL $found ;;
+    30) echo "these do not end:" $found >&2; exit 1 ;;
+    esac 2>/dev/null
+    turn=$((turn + 1))
+    sleep 1
+done"#
+    )
+}
+
 /// The engine: a VM, and what the steps need in it.
 pub struct Builder {
     helper: Helper,
@@ -239,8 +266,18 @@ impl Builder {
             .iter()
             .map(|(name, value)| format!("{name}='{}' ", value.replace('\'', "'\\''")));
         let proxies: String = proxies.collect();
-        let script = format!("{proxies}ROOT=/ WORK={WORK} exec /bin/sh {}", step_path(WORK, step));
+        let path = step_path(WORK, step);
+        let script = format!("{proxies}ROOT=/ WORK={WORK} {MARK}=1 exec /bin/sh {path}");
         self.helper.ssh(Tty::Never, &[&script])
+    }
+
+    /// Ends what an interrupted step has left running, and waits until it is gone: the end of a
+    /// connection ends nothing of what was begun through it.
+    ///
+    /// # Errors
+    /// If something does not end, or the VM is gone.
+    pub fn end_step(&self) -> Result<(), Problem> {
+        self.helper.run(&end_script(MARK, "1")).map(drop)
     }
 
     /// An interactive shell.
@@ -287,6 +324,32 @@ impl Builder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_that_a_step_started_is_ended_and_nothing_else() {
+        let value = format!("test-{}", std::process::id());
+        let start = |mark: &str, script: &str| {
+            let mut sh = Command::new("sh");
+            sh.args(["-c", script]).env("A_STEP_OF_A_TEST", mark).stdout(Stdio::piped());
+            sh.spawn().expect("sh")
+        };
+        // One in a session of its own, too, which no group would lead to.
+        let script = "setsid sleep 600 & echo $!; exec sleep 600";
+        let mut step = start(&value, script);
+        let mut line = String::new();
+        let said = step.stdout.take().expect("piped");
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(said), &mut line).expect("a line");
+        let mut other = start("other", "exec sleep 600");
+        let script = end_script("A_STEP_OF_A_TEST", &value);
+        let ended = Command::new("sh").args(["-c", &script]).status().expect("sh");
+        assert!(ended.success());
+        assert!(step.wait().expect("ended").code().is_none(), "by a signal");
+        let state = fs::read_to_string(format!("/proc/{}/stat", line.trim())).unwrap_or_default();
+        assert!(state.is_empty() || state.contains(") Z "), "{state}");
+        assert_eq!(other.try_wait().expect("asked"), None);
+        other.kill().expect("killed");
+        other.wait().expect("ended");
+    }
 
     #[test]
     fn helpers_are_named_after_their_image() {
