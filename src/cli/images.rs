@@ -167,6 +167,9 @@ fn list(ls: &ImagesLs, catalog: &Catalog) -> Outcome {
     Ok(exit::OK)
 }
 
+/// What is said of an image that has the name of the one it was made from.
+const IN_PLACE: &str = "  in the place of the runtime directory's";
+
 const COLUMNS: usize = 7;
 const HEADER: [&str; COLUMNS] = ["NAME", "ORIGIN", "FROM", "SIZE", "USED", "AGE", "VMS"];
 
@@ -282,7 +285,8 @@ fn tree(catalog: &Catalog) -> Outcome {
                 } else {
                     format!("  ({})", stale.join("; "))
                 };
-                out::line(format!("{lines}{}{why}", name(view)))?;
+                let place = if view.is_shadow() { IN_PLACE } else { "" };
+                out::line(format!("{lines}{}{place}{why}", name(view)))?;
             }
             None => out::line(format!("{lines}{}  (gone)", branch.name))?,
         }

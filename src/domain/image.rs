@@ -194,8 +194,21 @@ pub struct ImageView {
     pub took_ms: Option<u64>,
     /// SHA-256 of the normalised package manifest it was built from.
     pub packages_sha256: Option<String>,
+    /// Whether it is part of the runtime directory, but what it is to have says a manifest of the
+    /// user's: then a rebuild makes an image of the user's, which takes its place.
+    #[serde(default)]
+    pub own_manifest: bool,
     /// Why it is stale; empty if it is fresh.
     pub stale: Vec<StaleReason>,
+}
+
+impl ImageView {
+    /// Whether it has the name of the one it was made from: it goes before that, which is there
+    /// again when this is deleted.
+    #[must_use]
+    pub fn is_shadow(&self) -> bool {
+        self.parent.as_deref() == Some(self.name.as_str())
+    }
 }
 
 /// Why a VM's disk is not what would be made for it now.
@@ -310,6 +323,10 @@ pub struct Recipe {
     /// The package manifest as the user wrote it: a package a line, `#` begins a comment.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub packages: String,
+    /// Whether `packages` is all that there is to be: what the base's manifest names beside it,
+    /// goes.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub complete: bool,
     /// Sets of choices.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub presets: Vec<Preset>,

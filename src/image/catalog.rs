@@ -151,6 +151,19 @@ impl Catalog {
     /// # Errors
     /// A file of the user's that cannot be used, with its line.
     pub fn wanted(&self, name: &str) -> Result<Option<PackageManifest>, Problem> {
+        if let Some(manifest) = self.users_manifest(name)? {
+            return Ok(Some(manifest));
+        }
+        if self.metadata(name).is_some() {
+            let recipe = self.recipe(name);
+            return Ok(recipe.and_then(|recipe| PackageManifest::parse(&recipe.packages).ok()));
+        }
+        let text = self.bundle.as_ref().and_then(|bundle| bundle.wanted_packages(name));
+        Ok(text.and_then(|text| PackageManifest::parse(text).ok()))
+    }
+
+    /// The user's file that says what an image of this name is to have.
+    pub(super) fn users_manifest(&self, name: &str) -> Result<Option<PackageManifest>, Problem> {
         if name.parse::<ImageName>().is_err() {
             return Ok(None);
         }
@@ -162,22 +175,14 @@ impl Catalog {
         match fs::File::open(&path)
             .and_then(|file| io::read_to_string(io::Read::take(file, MANIFEST_MAX)))
         {
-            Ok(text) => {
-                return PackageManifest::parse(&text).map(Some).map_err(|lines| {
-                    let lines =
-                        lines.iter().map(|(line, why)| format!("{}:{line}: {why}", path.display()));
-                    wrong(lines.collect::<Vec<_>>().join("\n"))
-                });
-            }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) => return Err(wrong(format!("{}: {e}", path.display()))),
+            Ok(text) => PackageManifest::parse(&text).map(Some).map_err(|lines| {
+                let lines =
+                    lines.iter().map(|(line, why)| format!("{}:{line}: {why}", path.display()));
+                wrong(lines.collect::<Vec<_>>().join("\n"))
+            }),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(wrong(format!("{}: {e}", path.display()))),
         }
-        if self.metadata(name).is_some() {
-            let recipe = self.recipe(name);
-            return Ok(recipe.and_then(|recipe| PackageManifest::parse(&recipe.packages).ok()));
-        }
-        let text = self.bundle.as_ref().and_then(|bundle| bundle.wanted_packages(name));
-        Ok(text.and_then(|text| PackageManifest::parse(text).ok()))
     }
 
     /// As [`Catalog::wanted`]; one that cannot be used is none.
@@ -480,7 +485,8 @@ impl Catalog {
             parent: now.as_deref(),
             steps: (!self.steps.is_empty()).then_some(&self.steps),
         };
-        ImageView { stale: stale::reasons(built, wanted), ..view }
+        let own_manifest = self.made_of_users_manifest(name);
+        ImageView { own_manifest, stale: stale::reasons(built, wanted), ..view }
     }
 }
 

@@ -157,6 +157,7 @@ impl Metadata {
             built: Some(self.built),
             took_ms: Some(self.took_ms),
             packages_sha256: self.packages_sha256.clone(),
+            own_manifest: false,
             stale: Vec::new(),
         }
     }

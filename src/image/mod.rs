@@ -14,6 +14,7 @@ mod ext4;
 pub mod import;
 pub mod lineage;
 mod metadata;
+mod rebuild;
 mod staged;
 pub mod stale;
 

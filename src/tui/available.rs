@@ -2,7 +2,7 @@
 
 use super::{
     action::Action,
-    state::{Screen, State},
+    state::{Screen, State, is_older},
 };
 use crate::domain::{BundleView, ImageOrigin, Phase, StaleReason, VmView};
 
@@ -210,7 +210,9 @@ fn of_image(state: &State, action: Action) -> Option<String> {
             Some(format!("the image {name} was made from is gone"))
         }
         (Action::ImageDelete, _) => {
-            let on = state.fleet.vms.iter().filter(|vm| vm.spec.image == *name);
+            // Those of the image whose place it took stay with that.
+            let other = |vm: &VmView| image.is_shadow() && is_older(vm, image);
+            let on = state.fleet.vms.iter().filter(|vm| vm.spec.image == *name && !other(vm));
             let names: Vec<&str> = on.map(|vm| vm.spec.name.as_str()).collect();
             (!names.is_empty()).then(|| format!("{name} is used by {}", names.join(", ")))
         }

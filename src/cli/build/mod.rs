@@ -25,7 +25,7 @@ use super::{
     ssh,
 };
 use crate::{
-    domain::{ImageOrigin, Problem, Recipe},
+    domain::{Problem, Recipe},
     image::{
         Catalog,
         build::{self, Session},
@@ -83,24 +83,14 @@ pub(super) fn rebuild(
     connect: Connect,
     setup: &Setup,
 ) -> Outcome {
-    let view = catalog.open(&args.name)?.view().clone();
-    if view.origin == ImageOrigin::Bundle {
+    let Some(recipe) = catalog.recipe_again(&args.name)? else {
         // Those of the runtime directory are made by a bootstrap, which sees what changed.
         use std::os::unix::process::CommandExt;
         let mut bootstrap = Command::new(&setup.options.program);
         let error = bootstrap.args(["runtime", "bootstrap"]).exec();
         let what = format!("cannot rebuild {}", args.name);
         return Err(Problem::new(what, error.to_string(), "run `banger runtime bootstrap`").into());
-    }
-    let Some(mut recipe) = catalog.recipe(&args.name) else {
-        let why = "it was not made from another image here, so there is no recipe of it";
-        let what = format!("cannot rebuild {}", args.name);
-        return Err(Problem::new(what, why, "import it again, with --replace").into());
     };
-    recipe.name.clone_from(&args.name);
-    if let Some(wanted) = catalog.wanted(&args.name)? {
-        recipe.packages = wanted.text();
-    }
     let options = Options {
         replace: true,
         yes: args.yes,
@@ -118,10 +108,13 @@ pub(super) fn rebuild(
 /// If none does, or several do and none is named.
 pub(super) fn shell(args: &ImagesShell, connect: Connect, setup: &Setup) -> Outcome {
     let mut open: Vec<(String, Session)> = Vec::new();
+    let mut closed = false;
     for entry in fs::read_dir(setup.layout.images()).into_iter().flatten().flatten() {
         let dir = entry.file_name().to_string_lossy().into_owned();
         if is_worked_on(&setup.layout, &dir) {
-            open.extend(Session::find(&entry.path()));
+            let session = Session::find(&entry.path());
+            closed |= session.is_none();
+            open.extend(session);
         }
     }
     if let Some(name) = &args.name {
@@ -130,6 +123,11 @@ pub(super) fn shell(args: &ImagesShell, connect: Connect, setup: &Setup) -> Outc
     let problem = |why: String, hint: &str| Problem::new("cannot open a shell", why, hint);
     let (_, session) = match open.len() {
         1 => open.remove(0),
+        0 if closed => {
+            let why =
+                "a build is under way, but there is no way in while it is copied, read or tried";
+            return Err(problem(why.to_owned(), "try again when a step runs, or waits").into());
+        }
         0 => {
             let hint = "start one with `banger images build`";
             return Err(problem("no such build is under way".to_owned(), hint).into());

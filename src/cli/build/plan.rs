@@ -1,13 +1,17 @@
 //! What a build is going to do, checked as far as that can be done before it begins.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use serde::Serialize;
 
 use super::{Options, engine};
 use crate::{
     cli::{args::EngineKind, exit::Failure, exit::Outcome, out, setup::Setup},
-    domain::{ByteSize, ImageName, Problem, Recipe},
+    domain::{ByteSize, ImageName, ImageOrigin, Problem, Recipe},
     image::{
         BaseImage, Catalog, PackageManifest,
         build::{self, Host, Mounted, Parts, Preview, Step},
@@ -27,6 +31,8 @@ pub struct Plan {
     pub base: BaseImage,
     /// Its package manifest.
     pub packages: PackageManifest,
+    /// What of its base's manifest goes.
+    too_much: Vec<String>,
     /// Where the steps run.
     pub engine: EngineKind,
     /// What runs.
@@ -40,7 +46,7 @@ impl Plan {
     /// All that is wrong with it.
     pub fn new(catalog: &Catalog, recipe: Recipe, options: &Options) -> Result<Self, Failure> {
         let what = format!("cannot build {}", recipe.name);
-        let base = catalog.open(&recipe.base)?;
+        let base = catalog.base_of(&recipe)?;
         let mut wrong: Vec<String> = Vec::new();
         let name: Option<ImageName> = match recipe.name.parse() {
             Ok(name) => Some(name),
@@ -66,18 +72,18 @@ impl Plan {
                 wrong.push(format!("files: {}: {error}", file.from.display()));
             }
         }
-        let taken = catalog.metadata(&recipe.name).is_some();
-        if taken && !options.replace {
-            wrong.push(format!("name: there is an image {} already", recipe.name));
-        }
+        let free = name.as_ref().filter(|_| !options.replace).map(|name| catalog.is_free(name));
+        let taken = free.and_then(Result::err);
+        wrong.extend(taken.as_ref().map(|problem| format!("name: {}", problem.why)));
         match name {
             Some(name) if wrong.is_empty() => {
                 let steps = Step::of(&recipe);
                 let engine = options.engine.unwrap_or_else(engine::of_host);
-                Ok(Self { recipe, name, base, packages, engine, steps })
+                let too_much = catalog.too_much(&recipe, &packages);
+                Ok(Self { recipe, name, base, packages, too_much, engine, steps })
             }
             _ => {
-                let hint = if taken && !options.replace {
+                let hint = if taken.is_some() {
                     "take another name, or --replace"
                 } else {
                     "correct the recipe; docs/images.md has all keys"
@@ -92,6 +98,23 @@ impl Plan {
         self.recipe.size_mib.unwrap_or_else(|| self.base.size().div_ceil(1 << 20))
     }
 
+    /// What the step of the packages is told: the manifest, and what goes. A line each.
+    pub fn changes(&self) -> String {
+        self.too_much.iter().fold(self.packages.text(), |text, line| text + line + "\n")
+    }
+
+    /// Copies the base, to be changed.
+    ///
+    /// # Errors
+    /// If there is no room, or another took its place meanwhile.
+    pub fn copy_base(&self, disk: &Path) -> Result<(), Problem> {
+        build::copy_of(self.base.path(), disk)?;
+        self.base.was_this().map_err(|error| {
+            let what = format!("cannot copy {}", self.base.path().display());
+            Problem::new(what, error.to_string(), "try again")
+        })
+    }
+
     /// In a few lines, for who is asked whether to go on.
     pub fn lines(&self) -> Vec<String> {
         let steps: Vec<&str> = self.steps.iter().map(|step| step.word()).collect();
@@ -99,14 +122,18 @@ impl Plan {
             EngineKind::Chroot => "in a mounted copy",
             EngineKind::Vm => "in a VM of it",
         };
+        let base = match self.recipe.base == self.recipe.name {
+            true => format!("the runtime directory's {}", self.recipe.base),
+            false => self.recipe.base.clone(),
+        };
         let mut lines = vec![
-            format!("{} from {}, {where_it_runs}", self.name, self.recipe.base),
+            format!("{} from {base}, {where_it_runs}", self.name),
             format!("  disk      {}", ByteSize(self.size_mib() << 20)),
             format!("  steps     {}", steps.join(", ")),
         ];
-        let names = self.packages.names().collect::<Vec<_>>().join(" ");
+        let names = self.changes().replace('\n', " ");
         if !names.is_empty() {
-            lines.push(format!("  packages  {names}"));
+            lines.push(format!("  packages  {}", names.trim_end()));
         }
         lines
     }
@@ -171,10 +198,10 @@ impl Plan {
     /// Has apt say it, in a copy of the base that is thrown away.
     fn ask_apt(&self, catalog: &Catalog, setup: &Setup) -> Result<Preview, Failure> {
         let staged = catalog.stage()?;
-        build::copy_of(self.base.path(), &staged.disk())?;
+        self.copy_base(&staged.disk())?;
         let work = staged.dir().join("work");
         let host = Host::look();
-        let packages = self.packages.text();
+        let packages = self.changes();
         let parts = Parts { recipe: &self.recipe, packages: &packages, host: &host, in_vm: false };
         parts.write(&work)?;
         fs::write(work.join("preview"), "")?;
@@ -194,11 +221,15 @@ impl Plan {
 
     /// The plain difference, without what packages depend on.
     fn plain(&self, catalog: &Catalog) -> Preview {
-        let known = catalog.metadata(&self.recipe.base).map(|metadata| metadata.packages);
+        // One of the runtime directory's may have the name of another that took its place.
+        let known = match self.base.view().origin {
+            ImageOrigin::Bundle => None,
+            _ => catalog.metadata(&self.recipe.base).map(|metadata| metadata.packages),
+        };
         let installed = known
             .filter(|packages| !packages.is_empty())
             .unwrap_or_else(|| installed_in(self.base.path().to_owned()));
-        Preview::plain(&self.packages.text(), &installed)
+        Preview::plain(&self.changes(), &installed)
     }
 }
 

@@ -153,14 +153,14 @@ impl Build {
         self.header(&format!("a copy of {}", self.plan.recipe.base));
         let since = Instant::now();
         let (disk, work) = (self.staged.disk(), self.staged.dir().join("work"));
-        let Plan { recipe, packages, base, engine, .. } = &self.plan;
+        let Plan { recipe, base, engine, .. } = &self.plan;
         let in_vm = *engine == EngineKind::Vm;
-        let packages = packages.text();
+        let packages = self.plan.changes();
         let parts = Parts { recipe, packages: &packages, host, in_vm };
         parts.write(&work)?;
         let opened = if in_vm {
             // Sealed, it is an image of which a VM can be made that is known to be ours.
-            build::copy_of(base.path(), &disk)?;
+            self.plan.copy_base(&disk)?;
             let memory = base.view().default_memory_mib;
             let metadata = Metadata { default_memory_mib: memory, ..Metadata::default() };
             self.staged.seal(metadata, &mut |_| true)?;
@@ -168,7 +168,7 @@ impl Build {
             let builder = Builder::start(client, setup, &parts, (&image, memory), &work, &disk)?;
             Engine::Vm(Box::new(builder))
         } else {
-            build::copy_of(base.path(), &disk)?;
+            self.plan.copy_base(&disk)?;
             if let Some(mib) = recipe.size_mib {
                 build::grow(&disk, mib)?;
             }

@@ -25,6 +25,7 @@ const KEYS: &[(&str, Kind, bool)] = &[
     ("base", Kind::Text, true),
     ("about", Kind::Text, false),
     ("packages", Kind::Text, false),
+    ("complete", Kind::Flag, false),
     ("presets", Kind::Texts, false),
     ("size_mib", Kind::Number, false),
     ("memory_mib", Kind::Number, false),

@@ -82,6 +82,7 @@ impl Step {
             Self::Prepare | Self::Legacy | Self::Clean | Self::Finish => true,
             Self::Packages => {
                 !recipe.packages.trim().is_empty()
+                    || recipe.complete
                     || !recipe.presets.is_empty()
                     || recipe.users.iter().any(|user| user.sudo)
             }

@@ -28,6 +28,7 @@ fn image(name: &str, about: &str, parent: Option<&str>) -> ImageView {
         built: parent.map(|_| UnixMs(100_000_000 - 7_300_000)),
         took_ms: parent.map(|_| 95_000),
         packages_sha256: Some(format!("6b1138{:0>58}", name.len())),
+        own_manifest: false,
         stale: Vec::new(),
     }
 }
@@ -303,6 +304,37 @@ fn a_build_that_fails_stays_to_be_read_and_is_told_elsewhere() {
     // What the runtime directory has is made by a bootstrap.
     ui.send_keys("<ctrl-]>3kby");
     assert_eq!(ui.command(), CommandBody::Bootstrap);
+}
+
+#[test]
+fn a_bundled_image_with_a_manifest_of_the_users_is_built_in_a_pane_and_can_be_deleted_again() {
+    let mut fleet = some();
+    let diff = PackageDiff { added: vec!["git".into()], removed: Vec::new() };
+    let debian = &mut fleet.images[0];
+    (debian.own_manifest, debian.stale) = (true, vec![StaleReason::Packages { diff }]);
+    let mut ui = Ui::new(80, 24, fleet);
+    ui.send_keys("3b");
+    let screen = ui.screen();
+    assert!(
+        screen.contains("Stale: packages: +git") && screen.contains("your packages"),
+        "{screen}"
+    );
+    ui.send_keys("y");
+    assert_eq!(ui.ran().0, "images rebuild debian --yes");
+    // It is there, and a machine of the bundled one is no reason to keep it.
+    ui.picture(|fleet| {
+        fleet.images[0] = image("debian", "with packages of yours", Some("debian"));
+        let mut vm = vm(3, "old", Phase::Stopped);
+        (vm.spec.image, vm.made_from) = ("debian".into(), Some("f".repeat(64)));
+        fleet.vms.push(vm.into());
+    });
+    ui.send_keys("<ctrl-]>3<enter>");
+    assert!(ui.screen().contains("in the place of the runtime directory's"), "{}", ui.screen());
+    ui.send_keys("d");
+    let screen = ui.screen();
+    assert!(screen.contains("is there again") && !screen.contains("These cannot"), "{screen}");
+    ui.send_keys("y");
+    assert_eq!(ui.command(), CommandBody::DeleteImage("debian".parse().unwrap()));
 }
 
 #[test]

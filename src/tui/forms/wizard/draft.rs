@@ -146,6 +146,9 @@ pub struct Draft {
     pub presets: Vec<Preset>,
     /// The package manifest.
     pub packages: String,
+    /// See [`Recipe::complete`].
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub complete: bool,
     /// A file a line: `/on/this/host -> /in/the/image`.
     pub files: String,
     /// A user a line: `name`, perhaps `sudo`, perhaps a key.
@@ -190,6 +193,7 @@ impl Draft {
             memory: size(recipe.memory_mib),
             presets: recipe.presets.clone(),
             packages: recipe.packages.clone(),
+            complete: recipe.complete,
             files: files.collect(),
             users,
             keys: recipe.keys.iter().map(|key| format!("{key}\n")).collect(),
@@ -313,6 +317,7 @@ impl Draft {
             base: self.base.clone(),
             about: self.about.trim().to_owned(),
             packages: self.packages.clone(),
+            complete: self.complete,
             presets: self.presets.clone(),
             size_mib,
             memory_mib,

@@ -50,6 +50,9 @@ fn about(image: &ImageView, state: &State) -> Vec<Part> {
     }
     let origin = match (image.origin, &image.parent) {
         (ImageOrigin::Bundle, _) => "part of the runtime directory; read only".to_owned(),
+        (ImageOrigin::Customized, Some(_)) if image.is_shadow() => {
+            "customized; in the place of the runtime directory's".to_owned()
+        }
         (ImageOrigin::Customized, Some(parent)) => format!("customized, from {parent}"),
         (origin, _) => origin.word().to_owned(),
     };

@@ -130,10 +130,16 @@ impl Images {
                 }
             }
             Action::ImageDelete => {
-                let mut lines =
-                    vec!["It is gone for good; what it was made from stays.".to_owned()];
+                let mut lines = vec![if image.is_shadow() {
+                    "It is gone for good; the runtime directory's is there again.".to_owned()
+                } else {
+                    "It is gone for good; what it was made from stays.".to_owned()
+                }];
                 let from = cx.state.fleet.images.iter();
-                let from = from.filter(|other| other.parent.as_ref() == Some(&name));
+                let from = from.filter(|other| {
+                    // They find the runtime directory's in its place.
+                    !image.is_shadow() && other.parent.as_ref() == Some(&name)
+                });
                 let names: Vec<&str> = from.map(|other| other.name.as_str()).collect();
                 if !names.is_empty() {
                     let text = format!("These cannot be built again then: {}.", names.join(", "));
@@ -145,7 +151,7 @@ impl Images {
                 cx.push(Box::new(Confirm::new(title, lines, "Delete", then)));
             }
             Action::ImageExport => cx.push(Box::new(Prompt::export(&name))),
-            Action::ImageRebuild if image.origin == ImageOrigin::Bundle => {
+            Action::ImageRebuild if image.origin == ImageOrigin::Bundle && !image.own_manifest => {
                 let lines = vec![
                     "It is part of the runtime directory: what is stale there is made again."
                         .into(),
@@ -158,7 +164,11 @@ impl Images {
             _ => {
                 let mut lines = Vec::new();
                 lines.extend(image.stale.iter().map(|reason| format!("Stale: {reason}.")));
-                lines.push("It is built from its recipe again, tried, and put in place.".into());
+                lines.push(if image.own_manifest {
+                    "It is built with your packages, tried, and goes before the bundled one.".into()
+                } else {
+                    "It is built from its recipe again, tried, and put in place.".to_owned()
+                });
                 match vms_on(image, &cx.state.fleet).0 {
                     0 => {}
                     1 => lines.push("The machine on it stays as it is.".into()),
