@@ -66,14 +66,14 @@ impl Engine {
         }
     }
 
-    /// The command of an interactive shell in it.
+    /// The command of an interactive shell in it, for the image of this name.
     ///
     /// # Errors
     /// As [`Engine::session`].
-    pub fn shell(&self) -> Result<Command, Problem> {
+    pub fn shell(&self, image: &str) -> Result<Command, Problem> {
         match self {
             Self::Chroot { .. } => match self.session()? {
-                Session::Mounted { holder, at } => Ok(build::shell_in(holder, &at)),
+                Session::Mounted { holder, at } => Ok(build::shell_in(holder, &at, image)),
                 Session::Vm { .. } => unreachable!("a mounted root has no VM"),
             },
             Self::Vm(builder) => builder.shell(),

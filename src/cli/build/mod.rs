@@ -121,7 +121,7 @@ pub(super) fn shell(args: &ImagesShell, connect: Connect, setup: &Setup) -> Outc
         open.retain(|(image, _)| image == name);
     }
     let problem = |why: String, hint: &str| Problem::new("cannot open a shell", why, hint);
-    let (_, session) = match open.len() {
+    let (image, session) = match open.len() {
         1 => open.remove(0),
         0 if closed => {
             let why =
@@ -141,7 +141,7 @@ pub(super) fn shell(args: &ImagesShell, connect: Connect, setup: &Setup) -> Outc
     match session {
         Session::Mounted { holder, at } => {
             use std::os::unix::process::CommandExt;
-            let error = build::shell_in(holder, &at).exec();
+            let error = build::shell_in(holder, &at, &image).exec();
             Err(problem(format!("nsenter: {error}"), "it is in the package util-linux").into())
         }
         Session::Vm { name } => {

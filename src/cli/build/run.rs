@@ -264,7 +264,7 @@ impl Build {
             return Ok(());
         }
         say("a shell in the new image; `exit` goes on");
-        let status = engine.shell()?.status();
+        let status = engine.shell(self.plan.name.as_str())?.status();
         take_terminal();
         // Ctrl-C in there was not meant for us.
         let _ = self.asked.compare_exchange(INTERRUPT, 0, Ordering::Relaxed, Ordering::Relaxed);

@@ -128,13 +128,17 @@ struct Note {
     session: Session,
 }
 
-/// The command of an interactive shell in a mounted root.
+/// The command of an interactive shell in a mounted root, that of `image`: its prompt says so, as the
+/// host's name and root's home look like the host's own.
 #[must_use]
-pub fn shell_in(holder: ProcessRef, at: &Path) -> Command {
+pub fn shell_in(holder: ProcessRef, at: &Path, image: &str) -> Command {
     let script = "cd /root 2>/dev/null; [ -x /bin/bash ] && exec /bin/bash; exec /bin/sh";
     let mut command = command_in(holder.pid, at, "/bin/sh");
     let term = std::env::var("TERM").unwrap_or_else(|_| "linux".to_owned());
     command.args(["-c", script]).env("HOME", "/root").env("TERM", term);
+    // Debian's bashrc shows the one, other shells the other.
+    command.env("debian_chroot", format!("image {image}"));
+    command.env("PS1", format!("(image {image}) \\w \\$ "));
     command.env("LANG", "C.UTF-8").env("WORK", WORK_INSIDE);
     command
 }
