@@ -98,8 +98,10 @@ fn a_step_that_fails_keeps_nothing_and_says_why() {
     assert_eq!((images(&home), loops(&home)), (BTreeSet::new(), Vec::new()));
     assert_eq!(home.processes(""), BTreeSet::new());
     // Packages need a distribution.
-    let said = build(&home, "name = \"a\"\nbase = \"tiny\"\npackages = \"tree\"\n");
+    let said = build(&home, "name = \"a\"\nbase = \"tiny\"\npresets = [\"docker\"]\n");
     assert!(said.err.contains("has no apt"), "{said:?}");
+    let said = build(&home, "name = \"a\"\nbase = \"tiny\"\npackages = \"tree-\"\n");
+    assert!(said.err.contains("nothing can be taken out"), "{said:?}");
     assert_eq!(images(&home), BTreeSet::new());
 }
 
@@ -164,7 +166,7 @@ fn at_a_terminal_a_failed_step_is_mended_by_hand_and_tried_again() {
     tui.see("[r]etry");
     tui.keys("s\n");
     tui.see("`exit` goes on");
-    tui.see("~ #");
+    tui.see("(image a) ~ #");
     tui.keys("echo by hand >/tmp/mended; exit\n");
     tui.wait("the question again", |screen| screen.matches("[r]etry").count() == 2);
     tui.keys("r\n");
@@ -299,6 +301,60 @@ fn debian_with_packages_is_built_and_runs() {
         assert!(said.contains(part), "{part}: {said}");
     }
     home.ok(&["rm", "--yes", "--force", "vm"]);
+    home.assert_nothing_runs();
+}
+
+#[test]
+fn a_bundled_image_is_built_again_with_the_users_packages() {
+    let test = "a_bundled_image_is_built_again_with_the_users_packages";
+    let Some(home) = mounting(test, Load::Heavy) else { return };
+    if !mirror(test) {
+        return;
+    }
+    let wanted = home.path().join("c/banger/packages");
+    fs::create_dir_all(&wanted).expect("packages");
+    let image = |name: &str| -> serde_json::Value {
+        let text = home.ok(&["images", "show", name, "--json"]);
+        serde_json::from_str(&text).expect("JSON")
+    };
+    // One has apt, the other has not; from the latter nothing can be taken out.
+    for (name, gone) in [("tiny", None), ("debian", Some("less"))] {
+        if !runtime_dir().join(format!("images/{name}.img")).is_file() {
+            skip(test, &format!("the runtime directory has no image {name}"));
+            continue;
+        }
+        let bundled = image(name);
+        let words = bundled["manifest"].as_array().expect("a manifest").iter();
+        let words = words.map(|word| word.as_str().expect("a word")).filter(|w| Some(*w) != gone);
+        let manifest = words.chain(["tree"]).collect::<Vec<_>>().join("\n");
+        fs::write(wanted.join(format!("{name}.txt")), manifest).expect("manifest");
+        let changes =
+            gone.map_or("packages: +tree".to_owned(), |g| format!("packages: +tree -{g}"));
+        assert_eq!(image(name)["stale"][0]["text"], changes.as_str());
+        home.ok(&["create", "vm", "--image", name]);
+
+        let again = ["images", "rebuild", name, "--yes", "--engine", "chroot", "--no-test-boot"];
+        home.ok(&again);
+        let own = image(name);
+        assert_eq!((&own["origin"], &own["stale"]), (&"customized".into(), &serde_json::json!([])));
+        assert_eq!(own["parent_sha256"], bundled["sha256"]);
+        assert!(file_of(&home, name, "/usr/bin/tree").contains("ELF"));
+        assert_eq!(gone.map(|_| file_of(&home, name, "/usr/bin/less")).unwrap_or_default(), "");
+        assert!(home.ok(&["images", "tree"]).contains("in the place of the runtime directory's"));
+        // The machine is of the bundled one until it is recreated.
+        assert_eq!(home.vm("vm")["outdated"]["kind"], "rebuilt");
+        home.ok(&["recreate", "--yes", "vm"]);
+        assert_eq!(home.vm("vm")["image_sha256"], own["sha256"]);
+        // Again, it begins with the bundled one, not with itself.
+        home.ok(&again);
+        assert_eq!(image(name)["parent_sha256"], bundled["sha256"]);
+        let used = home.fails(&["images", "rm", "--yes", name]);
+        assert!(used.err.contains("made from it: vm"), "{used:?}");
+        home.ok(&["rm", "--yes", "vm"]);
+        home.ok(&["images", "rm", "--yes", name]);
+        assert_eq!(image(name)["origin"], "bundle");
+    }
+    assert_eq!((images(&home), loops(&home)), (BTreeSet::new(), Vec::new()));
     home.assert_nothing_runs();
 }
 

@@ -3,7 +3,7 @@
 #
 #   usage: ROOT=DIRECTORY WORK=DIRECTORY 20-packages.sh [--preview]
 #
-#   reads      WORK/packages
+#   reads      WORK/packages; in a root without apt it unpacks WORK/debs/*.tar
 #   --preview  changes no package, but writes what would change to WORK/out/preview:
 #              `install NAME VERSION`, `remove NAME`, `download BYTES`, `installed BYTES` (more, or
 #              with a minus less than now)
@@ -16,7 +16,14 @@ set -eu
 preview=
 [ "${1-}" != --preview ] && [ ! -e "$WORK/preview" ] || preview=yes
 [ -s "$WORK/packages" ] || exit 0
-has_dpkg || fail "this image has no apt: packages can be put into Debian and its kin only"
+if ! has_dpkg; then
+    [ -d "$WORK/debs" ] || fail "this image has no apt: packages can be put into Debian and its kin only"
+    for tar in "$WORK"/debs/*.tar; do
+        say "unpacking $(basename "$tar" .tar)"
+        tar -C / -xf "$tar"
+    done
+    exit 0
+fi
 
 # Only the difference: apt is asked for nothing that is so already.
 dpkg-query -W -f '${db:Status-Status} ${binary:Package} ${Version}\n' |

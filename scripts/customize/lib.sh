@@ -6,6 +6,7 @@
 # other than / a step takes WORK in there, and goes on as the root of it.
 #
 #   WORK/packages     packages to have, one a line; `name-` is to go
+#   WORK/debs/        the files of packages as *.tar, for a root without apt
 #   WORK/mirrors      the host's package sources: ORIGIN|CODENAME|URI|RELEASE|COMPONENT, a line each
 #   WORK/apt.conf     the host's proxies and such, as apt.conf(5) has them
 #   WORK/resolv.conf  the host's name servers; none in a VM, which has its own

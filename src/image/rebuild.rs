@@ -63,6 +63,16 @@ impl Catalog {
         wanted.is_some_and(|wanted| PackageManifest::parse(built) != Ok(wanted))
     }
 
+    /// The package manifest that a recipe's base was built from.
+    #[must_use]
+    pub fn manifest_of_base(&self, recipe: &Recipe) -> Option<PackageManifest> {
+        let of_bundle = self.bundle().filter(|_| recipe.base == recipe.name);
+        match of_bundle.and_then(|bundle| bundle.built_packages(&recipe.base)) {
+            Some(text) => PackageManifest::parse(text).ok(),
+            None => self.built_packages(&recipe.base),
+        }
+    }
+
     /// What of the base's manifest is to go for a recipe that names all there is to be: `name-`,
     /// a line each, as apt-get(8) takes it.
     #[must_use]
@@ -70,12 +80,7 @@ impl Catalog {
         if !recipe.complete {
             return Vec::new();
         }
-        let of_bundle = self.bundle().filter(|_| recipe.base == recipe.name);
-        let had = match of_bundle.and_then(|bundle| bundle.built_packages(&recipe.base)) {
-            Some(text) => PackageManifest::parse(text).ok(),
-            None => self.built_packages(&recipe.base),
-        };
-        let had = had.unwrap_or_default();
+        let had = self.manifest_of_base(recipe).unwrap_or_default();
         let named: Vec<&str> = packages.names().map(package).collect();
         let gone = had.names().filter(|line| !line.ends_with('-')).map(package);
         gone.filter(|name| !named.contains(name)).map(|name| format!("{name}-")).collect()

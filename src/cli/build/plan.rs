@@ -33,6 +33,8 @@ pub struct Plan {
     pub packages: PackageManifest,
     /// What of its base's manifest goes.
     too_much: Vec<String>,
+    /// What this host fetches, as its base has no apt; nothing if that has.
+    fetched: Option<Vec<String>>,
     /// Where the steps run.
     pub engine: EngineKind,
     /// What runs.
@@ -80,7 +82,10 @@ impl Plan {
                 let steps = Step::of(&recipe);
                 let engine = options.engine.unwrap_or_else(engine::of_host);
                 let too_much = catalog.too_much(&recipe, &packages);
-                Ok(Self { recipe, name, base, packages, too_much, engine, steps })
+                let mut plan =
+                    Self { recipe, name, base, packages, too_much, fetched: None, engine, steps };
+                plan.look_for_apt(catalog)?;
+                Ok(plan)
             }
             _ => {
                 let hint = if taken.is_some() {
@@ -91,6 +96,34 @@ impl Plan {
                 Err(Problem::new(what, wrong.join("\n  "), hint).into())
             }
         }
+    }
+
+    /// What a base without apt, such as `tiny`, can be given, and what not.
+    fn look_for_apt(&mut self, catalog: &Catalog) -> Result<(), Problem> {
+        let more = !self.recipe.presets.is_empty() || self.recipe.users.iter().any(|u| u.sudo);
+        // What else they need, only apt knows; the step says that there is none.
+        if more || !self.steps.contains(&Step::Packages) || !self.installed(catalog).is_empty() {
+            return Ok(());
+        }
+        // Somebody else's system: what is Debian's need not run there.
+        let Some(has) = catalog.manifest_of_base(&self.recipe) else { return Ok(()) };
+        let words = self.changes();
+        let gone: Vec<&str> = words.lines().filter(|word| word.ends_with('-')).collect();
+        if !gone.is_empty() {
+            let why = format!("{} has no apt: nothing can be taken out of it", self.recipe.base);
+            let what = format!("cannot build {} with {}", self.name, gone.join(" "));
+            return Err(Problem::new(what, why, "correct the package manifest"));
+        }
+        self.fetched = Some(has.diff(&self.packages).added);
+        Ok(())
+    }
+
+    /// Brings what the steps need from this host into the directory of the parts.
+    ///
+    /// # Errors
+    /// What cannot be fetched.
+    pub fn bring(&self, work: &Path) -> Result<(), Problem> {
+        build::fetch(work, self.fetched.as_deref().unwrap_or_default())
     }
 
     /// The size of the disk in MiB.
@@ -144,7 +177,9 @@ impl Plan {
     /// A package that does not exist; what apt says.
     pub fn show(&self, catalog: &Catalog, setup: &Setup, json: bool) -> Outcome {
         let preview = match self.engine {
-            EngineKind::Chroot if self.steps.contains(&Step::Packages) => {
+            EngineKind::Chroot
+                if self.steps.contains(&Step::Packages) && self.fetched.is_none() =>
+            {
                 self.ask_apt(catalog, setup)?
             }
             EngineKind::Chroot | EngineKind::Vm => self.plain(catalog),
@@ -221,15 +256,22 @@ impl Plan {
 
     /// The plain difference, without what packages depend on.
     fn plain(&self, catalog: &Catalog) -> Preview {
+        match &self.fetched {
+            Some(words) => Preview::plain(&words.join("\n"), &[]),
+            None => Preview::plain(&self.changes(), &self.installed(catalog)),
+        }
+    }
+
+    /// What is installed in the base; nothing if that has no dpkg.
+    fn installed(&self, catalog: &Catalog) -> Vec<String> {
         // One of the runtime directory's may have the name of another that took its place.
         let known = match self.base.view().origin {
             ImageOrigin::Bundle => None,
             _ => catalog.metadata(&self.recipe.base).map(|metadata| metadata.packages),
         };
-        let installed = known
+        known
             .filter(|packages| !packages.is_empty())
-            .unwrap_or_else(|| installed_in(self.base.path().to_owned()));
-        Preview::plain(&self.changes(), &installed)
+            .unwrap_or_else(|| installed_in(self.base.path().to_owned()))
     }
 }
 

@@ -158,6 +158,7 @@ impl Build {
         let packages = self.plan.changes();
         let parts = Parts { recipe, packages: &packages, host, in_vm };
         parts.write(&work)?;
+        self.plan.bring(&work)?;
         let opened = if in_vm {
             // Sealed, it is an image of which a VM can be made that is known to be ours.
             self.plan.copy_base(&disk)?;

@@ -10,6 +10,7 @@ mod parts;
 mod preview;
 mod recipe;
 mod steps;
+mod unpacked;
 
 pub use disk::{check, copy_of, grow};
 pub use mounted::{HOLDER, Mounted, Session, shell_in};
@@ -17,3 +18,4 @@ pub use parts::{Host, Parts, step_path};
 pub use preview::{Change, Preview};
 pub use recipe::{parse, toml_of};
 pub use steps::{LIB, Step, all_digests, digests, scripts};
+pub use unpacked::fetch;
