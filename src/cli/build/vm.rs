@@ -72,7 +72,8 @@ impl Helper {
             Arc::new(move |vm, left| ssh::probe(&layout, vm, left));
         let task = Task {
             name: helper.name.to_string(),
-            body: CommandBody::Create { spec, start: true },
+            // Killed, we leave it: whoever looks next finds that nobody makes that image.
+            body: CommandBody::CreateHelper { of: spec.image.clone(), spec, start: true },
             done: "started",
             until: Until::Over,
             wait: Some(Wait { within: BOOT, probe }),
@@ -174,7 +175,7 @@ fn end_script(mark: &str, value: &str) -> String {
     format!(
         r#"left() {{
     for process in /proc/[0-9]*; do
-        if tr '\0' '\n' <"$process/environ" 2>/dev/null | grep -q '^{mark}={value}$'; then
+        if {{ tr '\0' '\n' <"$process/environ"; }} 2>/dev/null | grep -q '^{mark}={value}$'; then
             echo "${{process#/proc/}}"
         fi
     done
