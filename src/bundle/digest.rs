@@ -24,11 +24,19 @@ pub fn sha256(bytes: &[u8]) -> String {
 ///
 /// # Errors
 /// When the file cannot be read.
-pub fn sha256_file(
-    path: &Path,
+pub fn sha256_file(path: &Path, progress: impl FnMut(u64) -> bool) -> io::Result<Option<String>> {
+    sha256_of(&mut sparse::Reader::open(path)?, progress, |_| Ok(()))
+}
+
+/// The same of all that can be read; each piece goes to `each` as well.
+///
+/// # Errors
+/// When it cannot be read; those of `each`.
+pub(super) fn sha256_of(
+    from: &mut impl Read,
     mut progress: impl FnMut(u64) -> bool,
+    mut each: impl FnMut(&[u8]) -> io::Result<()>,
 ) -> io::Result<Option<String>> {
-    let mut file = sparse::Reader::open(path)?;
     let mut buffer = vec![0; CHUNK];
     let mut hash = Sha256::new();
     let mut done = 0;
@@ -36,10 +44,11 @@ pub fn sha256_file(
         if !progress(done) {
             return Ok(None);
         }
-        match file.read(&mut buffer)? {
+        match from.read(&mut buffer)? {
             0 => return Ok(Some(hex(&hash.finalize()))),
             n => {
                 hash.update(&buffer[..n]);
+                each(&buffer[..n])?;
                 done += n as u64;
             }
         }

@@ -124,13 +124,7 @@ pub fn verify(
             place::make_again(dir),
         ));
     };
-    let step = |name: &String| StepView {
-        name: name.clone(),
-        state: StepState::Pending,
-        detail: String::new(),
-        progress: None,
-    };
-    let mut steps: Vec<StepView> = record.files.keys().map(step).collect();
+    let mut steps: Vec<StepView> = record.files.keys().map(StepView::pending).collect();
     reporter.event(Event::Plan(&steps));
     let files: Vec<(&String, &FileRecord)> = record.files.iter().collect();
     let mut findings: Vec<Option<FindingKind>> = vec![None; files.len()];

@@ -76,6 +76,14 @@ pub struct StepView {
     pub progress: Option<Progress>,
 }
 
+impl StepView {
+    /// A step that has not begun.
+    #[must_use]
+    pub fn pending(name: impl Into<String>) -> Self {
+        Self { name: name.into(), state: StepState::Pending, detail: String::new(), progress: None }
+    }
+}
+
 /// A job as shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobView {

@@ -90,13 +90,7 @@ impl<'a> Run<'a> {
         }
         let ended = end_left_over(dir);
         fs::create_dir_all(&work).map_err(|e| io_problem(what(), &e))?;
-        let pending = |name| StepView {
-            name,
-            state: StepState::Pending,
-            detail: String::new(),
-            progress: None,
-        };
-        let steps: Vec<StepView> = names.map(pending).collect();
+        let steps: Vec<StepView> = names.map(StepView::pending).collect();
         reporter.event(Event::Plan(&steps));
         if ended > 0 {
             reporter.event(Event::Log("ended what an earlier bootstrap had left running"));

@@ -130,13 +130,7 @@ fn fill(
     reporter: &mut dyn Reporter,
     cancel: &AtomicBool,
 ) -> Result<bool, Problem> {
-    let step = |name: &String| StepView {
-        name: name.clone(),
-        state: StepState::Pending,
-        detail: String::new(),
-        progress: None,
-    };
-    let mut steps: Vec<StepView> = record.files.keys().map(step).collect();
+    let mut steps: Vec<StepView> = record.files.keys().map(StepView::pending).collect();
     reporter.event(Event::Plan(&steps));
     for (index, (name, file)) in record.files.iter().enumerate() {
         let step = &mut steps[index];

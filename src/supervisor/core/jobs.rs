@@ -47,7 +47,7 @@ impl Jobs {
             title,
             vm,
             state: JobState::Queued,
-            steps: steps.iter().map(|name| step(name)).collect(),
+            steps: steps.iter().map(|name| StepView::pending(*name)).collect(),
             log: Vec::new(),
             started: now,
             ended: None,
@@ -88,7 +88,7 @@ impl Jobs {
         if let Some(job) = self.open(id) {
             for name in steps {
                 if !job.steps.iter().any(|step| step.name == *name) {
-                    job.steps.push(step(name));
+                    job.steps.push(StepView::pending(*name));
                 }
             }
         }
@@ -154,14 +154,5 @@ impl Jobs {
                 self.remove(id);
             }
         }
-    }
-}
-
-fn step(name: &str) -> StepView {
-    StepView {
-        name: name.to_owned(),
-        state: StepState::Pending,
-        detail: String::new(),
-        progress: None,
     }
 }

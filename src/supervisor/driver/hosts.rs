@@ -23,7 +23,8 @@ impl Effects {
     /// Removes what is left over, and looks again.
     pub fn clean_host(&self, token: Token, job: JobId, orphans: Vec<OrphanView>) {
         self.block(token, move |this| {
-            let mut steps: Vec<StepView> = orphans.iter().map(step).collect();
+            let mut steps: Vec<StepView> =
+                orphans.iter().map(|orphan| StepView::pending(&orphan.what)).collect();
             let cleaned = checkup::clean(&this.options.layout, &orphans, &mut |index, removed| {
                 let Some(step) = steps.get_mut(index) else { return };
                 ended(step, removed);
@@ -38,15 +39,6 @@ impl Effects {
     fn tell_report(&self) {
         let report = checkup::report(&Subject::from(&*self.options));
         let _ = self.inputs.send(Input::HostReport(Arc::new(report)));
-    }
-}
-
-fn step(orphan: &OrphanView) -> StepView {
-    StepView {
-        name: orphan.what.clone(),
-        state: StepState::Pending,
-        detail: String::new(),
-        progress: None,
     }
 }
 
