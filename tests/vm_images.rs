@@ -4,14 +4,7 @@ mod common;
 
 use std::process::Command;
 
-use banger::{
-    host::facts,
-    vmm::{
-        Backend,
-        qemu::{Accel, Qemu},
-    },
-};
-use common::{Home, Load, in_own_mounts, runtime_dir, skip};
+use common::{Home, Load, guest_by_hand, in_own_mounts, runtime_dir, skip};
 
 #[test]
 fn debian_boots_whole_lets_only_the_key_in_and_shuts_down_politely() {
@@ -61,15 +54,7 @@ fn debian_boots_whole_lets_only_the_key_in_and_shuts_down_politely() {
 
 /// What a guest says that is started by hand with these parameters and no disk.
 fn by_hand(home: &Home, parameters: &str) -> String {
-    let runtime = runtime_dir();
-    let program = "qemu-system-x86_64";
-    let qemu = Qemu::new(program, Accel::Tcg, facts::tsc_khz());
-    let mut command = Command::new(program);
-    command.args(["-M", "microvm", "-accel", "tcg", "-cpu", "max", "-m", "128"]);
-    command.args(["-nodefaults", "-no-user-config", "-nographic", "-no-reboot"]);
-    command.args(["-serial", "stdio", "-kernel"]).arg(runtime.join("vmlinux"));
-    command.arg("-initrd").arg(runtime.join("initrd.cpio"));
-    command.args(["-append", &format!("{} {parameters}", qemu.kernel_cmdline())]);
+    let mut command = guest_by_hand(parameters);
     // So that it goes with its home if it hangs.
     command.arg("-name").arg(home.path());
     let said = home.run_with(command, b"");

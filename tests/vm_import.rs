@@ -12,15 +12,8 @@ use std::{
     thread,
 };
 
-use banger::{
-    host::facts,
-    image::import::{Options, Progress, import},
-    vmm::{
-        Backend,
-        qemu::{Accel, Qemu},
-    },
-};
-use common::{Home, Load, runtime_dir, signal, skip, until, until_or};
+use banger::image::import::{Options, Progress, import};
+use common::{Home, Load, guest_by_hand, runtime_dir, signal, skip, until, until_or};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
@@ -122,18 +115,9 @@ fn a_container_image_boots_to_a_shell_on_the_console_and_powers_off() {
     let notes = notes.into_inner();
     assert!(notes.iter().any(|note| note.contains("the only way in")), "{notes:?}");
 
-    let program =
-        if cfg!(target_arch = "aarch64") { "qemu-system-aarch64" } else { "qemu-system-x86_64" };
-    let qemu = Qemu::new(program, Accel::Tcg, facts::tsc_khz());
-    let mut command = Command::new(program);
-    command.args(["-M", "microvm", "-accel", "tcg", "-cpu", "max", "-m", "128"]);
-    command.args(["-nodefaults", "-no-user-config", "-nographic", "-no-reboot"]);
-    command.args(["-serial", "stdio", "-kernel"]).arg(runtime.join("vmlinux"));
-    command.arg("-initrd").arg(runtime.join("initrd.cpio"));
+    let mut command = guest_by_hand("root=/dev/vda rootfstype=ext4 rw banger.host=boxed");
     let drive = format!("id=d0,file={},format=raw,if=none", staged.join("root.img").display());
     command.args(["-drive", &drive, "-device", "virtio-blk-device,drive=d0"]);
-    let line = "root=/dev/vda rootfstype=ext4 rw banger.host=boxed";
-    command.args(["-append", &format!("{} {line}", qemu.kernel_cmdline())]);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("QEMU");
     let said = Arc::new(Mutex::new(String::new()));
     let reader = {

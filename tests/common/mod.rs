@@ -23,7 +23,12 @@ use std::{
 
 use banger::{
     domain::{Layout, VmPaths},
+    host::facts,
     store::{LedgerEntry, Store},
+    vmm::{
+        Backend,
+        qemu::{Accel, Qemu},
+    },
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -76,6 +81,22 @@ pub fn runtime_dir() -> PathBuf {
     env::var_os("BANGER_RUNTIME_DIR")
         .filter(|dir| !dir.is_empty())
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("runtime"), PathBuf::from)
+}
+
+/// A guest of the runtime directory that no banger runs: emulated, with these parameters, its
+/// console on standard input and output, and no disk yet.
+pub fn guest_by_hand(parameters: &str) -> Command {
+    let program =
+        if cfg!(target_arch = "aarch64") { "qemu-system-aarch64" } else { "qemu-system-x86_64" };
+    let qemu = Qemu::new(program, Accel::Tcg, facts::tsc_khz());
+    let runtime = runtime_dir();
+    let mut command = Command::new(program);
+    command.args(["-M", "microvm", "-accel", "tcg", "-cpu", "max", "-m", "128"]);
+    command.args(["-nodefaults", "-no-user-config", "-nographic", "-no-reboot"]);
+    command.args(["-serial", "stdio", "-kernel"]).arg(runtime.join("vmlinux"));
+    command.arg("-initrd").arg(runtime.join("initrd.cpio"));
+    command.args(["-append", &format!("{} {parameters}", qemu.kernel_cmdline())]);
+    command
 }
 
 /// What a run of `banger` said.
