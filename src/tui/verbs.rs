@@ -13,7 +13,7 @@ use super::{
     text::clean,
 };
 use crate::{
-    domain::{CommandBody, NoticeLevel, Phase, VmView},
+    domain::{CommandBody, NoticeLevel, Phase, VmView, shell_word},
     supervisor::ConsoleKind,
 };
 
@@ -170,17 +170,7 @@ pub fn ssh_command(vm: &VmView, key: Option<&Path>) -> Option<String> {
         _ => clean(&ssh.host, 255),
     };
     let port = if ssh.port == 22 { String::new() } else { format!(" -p {}", ssh.port) };
-    let key = key.map_or_else(String::new, |key| format!(" -i {}", quoted(key)));
+    let key =
+        key.map_or_else(String::new, |key| format!(" -i {}", shell_word(&key.to_string_lossy())));
     Some(format!("ssh{key}{port} root@{host}"))
-}
-
-/// As a shell wants it.
-fn quoted(path: &Path) -> String {
-    let text = path.to_string_lossy();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@".contains(c);
-    if text.chars().all(plain) {
-        text.into_owned()
-    } else {
-        format!("'{}'", text.replace('\'', "'\\''"))
-    }
 }

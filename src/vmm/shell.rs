@@ -1,7 +1,9 @@
 //! Commands as a user would type them into a shell. For the eye ("What I ran"); nothing here runs
 //! them.
 
-use std::{borrow::Cow, ffi::OsStr, path::Path, process::Command};
+use std::{ffi::OsStr, path::Path, process::Command};
+
+use crate::domain::shell_word;
 
 /// A program and its arguments, in one line.
 pub(super) fn line(command: &Command) -> String {
@@ -15,15 +17,9 @@ pub(super) fn curl(socket: &Path, method: &str, path: &str, body: &str) -> Strin
     format!("curl --unix-socket {socket} -X {method} http://localhost{path} -d {body}")
 }
 
-/// A word of a POSIX shell: between apostrophes unless it means itself; an apostrophe cannot stand
-/// between apostrophes. What is not UTF-8 is shown as the replacement character.
+/// A word, such as a path. What is not UTF-8 is shown as the replacement character.
 pub(super) fn quoted(word: &OsStr) -> String {
-    let word = word.to_string_lossy();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./,:=@%+".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return Cow::into_owned(word);
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
+    shell_word(&word.to_string_lossy())
 }
 
 #[cfg(test)]

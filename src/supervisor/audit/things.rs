@@ -1,9 +1,9 @@
 //! What can be found on a host, what it is called, and how it is removed by hand.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::{
-    domain::{Layout, Tag, VmId, tap_name},
+    domain::{Layout, Tag, VmId, shell_word, tap_name},
     host::ops::Op,
     monitor::VmmDetail,
     store::{LedgerEntry, LedgerKind},
@@ -169,14 +169,16 @@ impl Thing {
     /// The command that would remove it.
     #[must_use]
     pub fn command(&self, tag: &Tag, layout: &Layout) -> String {
-        let path = || quoted(&self.path(layout).unwrap_or_default());
+        let path = || shell_word(&self.path(layout).unwrap_or_default().to_string_lossy());
         match self {
             Self::Process { pid, .. } => format!("kill -KILL {pid}"),
             Self::RunDir(_) | Self::VmDir(_) | Self::Stray(_) => format!("rm -r {}", path()),
             Self::Lock { .. } | Self::Base(_) | Self::Node(_) => format!("rm {}", path()),
             Self::Mount(_) => format!("umount {}", path()),
             Self::Cgroup(..) => format!("rmdir {}", path()),
-            Self::Loop { device, .. } => format!("losetup --detach {}", quoted(device)),
+            Self::Loop { device, .. } => {
+                format!("losetup --detach {}", shell_word(&device.to_string_lossy()))
+            }
             Self::Hosts => without_block(tag),
             Self::Bridge | Self::Rules | Self::Tap(_) | Self::Snapshot(_) => {
                 self.removal(tag).map(|op| op.commands(tag).join("\n")).unwrap_or_default()
@@ -212,13 +214,15 @@ pub fn command_of(entry: &LedgerEntry, tag: &Tag) -> String {
     if let Some(op) = op {
         return op.commands(tag).join("\n");
     }
-    let path = quoted(Path::new(&entry.key));
+    let path = shell_word(&entry.key);
     match entry.kind {
         LedgerKind::Process => {
             let detail = serde_json::from_value::<VmmDetail>(entry.detail.clone()).ok();
             match detail.map(|detail| (detail.process, detail.socket)) {
                 Some((Some(process), _)) => format!("kill -KILL {}", process.pid),
-                Some((None, socket)) => format!("pkill -KILL -f {}", quoted(&socket)),
+                Some((None, socket)) => {
+                    format!("pkill -KILL -f {}", shell_word(&socket.to_string_lossy()))
+                }
                 None => "# nobody knows which process".to_owned(),
             }
         }
@@ -232,14 +236,4 @@ pub fn command_of(entry: &LedgerEntry, tag: &Tag) -> String {
 
 fn without_block(tag: &Tag) -> String {
     format!("sed -i '/^# banger {tag} begin/,/^# banger {tag} end/d' /etc/hosts")
-}
-
-/// A word of a shell.
-fn quoted(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        return text;
-    }
-    format!("'{}'", text.replace('\'', r"'\''"))
 }
