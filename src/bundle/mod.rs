@@ -24,7 +24,7 @@ mod swap;
 mod verify;
 
 pub use bootstrap::{BootstrapOptions, BootstrapReport, Extent, bootstrap, bundle_at};
-pub(crate) use digest::{sha256, sha256_file};
+pub(crate) use digest::{hex, is_sha256, sha256, sha256_file};
 pub use install::{
     Content, InstallReport, Piece, Target, install_bundle, install_files, uninstall,
 };

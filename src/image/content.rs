@@ -8,8 +8,9 @@ use std::{
     time::Duration,
 };
 
-use super::metadata::{Metadata, is_sha256};
+use super::metadata::Metadata;
 use crate::{
+    bundle::is_sha256,
     domain::{ImageName, Layout, Problem, VmId},
     host::{fault, lock::FileLock},
     store::{Store, VmState},

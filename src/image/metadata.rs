@@ -10,7 +10,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{ImageName, ImageOrigin, ImageView, Problem, UnixMs};
+use crate::{
+    bundle::is_sha256,
+    domain::{ImageName, ImageOrigin, ImageView, Problem, UnixMs},
+};
 
 /// The version of the format that this banger reads and writes.
 pub const SCHEMA: u32 = 1;
@@ -161,11 +164,6 @@ impl Metadata {
             stale: Vec::new(),
         }
     }
-}
-
-/// Whether a text is a SHA-256 in lower-case hex: it names a file.
-pub(super) fn is_sha256(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// A text file of at most so many bytes; links are not followed.

@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::bundle::is_sha256;
+
 /// An architecture banger knows, by the name of `std::env::consts::ARCH`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -149,12 +151,6 @@ impl Source {
         }
         Ok(())
     }
-}
-
-/// Whether a text is a SHA-256 in lower-case hex.
-fn is_sha256(sum: &str) -> bool {
-    let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-    sum.len() == 64 && sum.bytes().all(hex)
 }
 
 /// Debian policy 5.6.1.

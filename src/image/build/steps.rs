@@ -1,10 +1,13 @@
 //! The steps of a customization, and their scripts.
 
-use std::{collections::BTreeMap, fmt::Write};
+use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
 
-use crate::domain::{Preset, Recipe};
+use crate::{
+    bundle::hex,
+    domain::{Preset, Recipe},
+};
 
 /// A step, in the order in which they run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -146,11 +149,7 @@ fn digests_of(steps: &[Step]) -> BTreeMap<String, String> {
         hash.update(text(LIB));
         hash.update([0]);
         hash.update(text(step.file()));
-        hash.finalize().iter().fold(String::new(), |mut hex, byte| {
-            // Writing to a text does not fail.
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+        hex(&hash.finalize())
     };
     steps.iter().map(|step| (step.word().to_owned(), digest(step))).collect()
 }

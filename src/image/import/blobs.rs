@@ -22,6 +22,7 @@ use super::{
     tarball::Tarball,
     tree::{parts, shown},
 };
+use crate::bundle::{self, is_sha256};
 
 /// The longest JSON document that is read: registries take 4 MiB.
 const JSON_MAX: u64 = 8 << 20;
@@ -74,7 +75,7 @@ impl Blob {
                 count => hash.update(&buffer[..count]),
             }
         }
-        let is = hexed(&hash.finalize());
+        let is = bundle::hex(&hash.finalize());
         if is == hex {
             return Ok(());
         }
@@ -96,18 +97,6 @@ impl Blob {
     }
 }
 
-/// Bytes as lower-case hex.
-#[must_use]
-pub fn hexed(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Whether this is a SHA-256 in hex.
-#[must_use]
-pub fn is_hash(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-}
-
 /// Whether an archive is a container image, by the names of its first members.
 ///
 /// # Errors
@@ -121,11 +110,11 @@ pub fn is_container(from: impl Read) -> Result<bool, Failure> {
         match names.as_slice() {
             // The root, and directories on the way to a part.
             [] | ["blobs"] | ["blobs", "sha256"] => {}
-            [id] if is_hash(id) => {}
+            [id] if is_sha256(id) => {}
             ["oci-layout" | "index.json" | "manifest.json" | "repositories"] => return Ok(true),
-            ["blobs", "sha256", id] if is_hash(id) => return Ok(true),
-            [id, "layer.tar" | "json" | "VERSION"] if is_hash(id) => return Ok(true),
-            [config] if config.strip_suffix(".json").is_some_and(is_hash) => return Ok(true),
+            ["blobs", "sha256", id] if is_sha256(id) => return Ok(true),
+            [id, "layer.tar" | "json" | "VERSION"] if is_sha256(id) => return Ok(true),
+            [config] if config.strip_suffix(".json").is_some_and(is_sha256) => return Ok(true),
             _ => return Ok(false),
         }
     }
@@ -209,7 +198,7 @@ impl Blobs {
     /// # Errors
     /// If it is not there, or another one.
     pub fn by_digest(&self, job: &Job<'_>, digest: &str) -> Result<Blob, Failure> {
-        let Some(hex) = digest.strip_prefix("sha256:").filter(|hex| is_hash(hex)) else {
+        let Some(hex) = digest.strip_prefix("sha256:").filter(|hex| is_sha256(hex)) else {
             return Err(Failure::broken(format!(
                 "{} is no digest that is understood: only SHA-256 is",
                 shown(digest.as_bytes())

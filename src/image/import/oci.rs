@@ -14,13 +14,14 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Failure, Job,
-    blobs::{Blob, Blobs, hexed, is_hash},
+    blobs::{Blob, Blobs},
     bootable::Container,
     job::Watched,
     layers::{self, LeftOut},
     stream,
     tree::Tree,
 };
+use crate::bundle::{self, is_sha256};
 
 /// How deep an index may lead to an index.
 const DEPTH_MAX: usize = 4;
@@ -216,7 +217,7 @@ fn of_saved(job: &Job<'_>, blobs: &Blobs, mut saved: Vec<Saved>) -> Result<Image
     // Its name is its digest; the layers' are in it.
     let file = one.config.rsplit('/').next().unwrap_or("");
     let hex = file.strip_suffix(".json").unwrap_or(file);
-    if !is_hash(hex) {
+    if !is_sha256(hex) {
         return Err(Failure::broken("the name of its configuration is no digest"));
     }
     config.check(job, hex)?;
@@ -267,7 +268,7 @@ impl Image {
             let mut hashed = Hashed { inner: unpacked, hash: Sha256::new() };
             layers::apply(job, tree, &mut hashed, true, left_out)
                 .map_err(|failure| failure.about(format!("layer {}", index + 1)))?;
-            let is = format!("sha256:{}", hexed(&hashed.hash.finalize()));
+            let is = format!("sha256:{}", bundle::hex(&hashed.hash.finalize()));
             if is != *id {
                 return Err(Failure::broken(format!(
                     "layer {} is another one: {is} and not {id}",

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::{Done, Maker, Options, run, run_bytes};
 
 fn sha256(bytes: &[u8]) -> String {
-    super::super::blobs::hexed(&Sha256::digest(bytes))
+    crate::bundle::hex(&Sha256::digest(bytes))
 }
 
 fn arch() -> &'static str {
