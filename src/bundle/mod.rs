@@ -18,7 +18,7 @@ mod packages;
 mod place;
 mod record;
 mod report;
-mod sparse;
+pub(crate) mod sparse;
 mod status;
 mod swap;
 mod verify;

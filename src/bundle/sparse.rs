@@ -18,7 +18,7 @@ const BLOCK: usize = 4096;
 const CHUNK: usize = 1 << 20;
 
 /// Writes a file; blocks that are all zero become holes.
-pub(super) struct Writer {
+pub struct Writer {
     file: File,
     /// How far it is, holes included.
     at: u64,
@@ -85,7 +85,7 @@ fn is_zero(bytes: &[u8]) -> bool {
 
 /// Reads a file from its beginning to its end; holes are told from data without being read, but
 /// the bytes that come out are those of an ordinary reader.
-pub(super) struct Reader {
+pub struct Reader {
     file: File,
     at: u64,
     size: u64,
@@ -103,6 +103,23 @@ impl Reader {
         let file = File::open(path)?;
         let size = file.metadata()?.len();
         Ok(Self { file, at: 0, size, until: 0, hole: false })
+    }
+
+    /// How many of its bytes are in no hole. To be asked before it is read.
+    ///
+    /// # Errors
+    /// When the file system does not say where its holes are.
+    pub fn data(&mut self) -> io::Result<u64> {
+        let mut data = 0;
+        while self.at < self.size {
+            self.look()?;
+            if !self.hole {
+                data += self.until - self.at;
+            }
+            self.at = self.until;
+        }
+        (self.at, self.until) = (0, 0);
+        Ok(data)
     }
 
     fn look(&mut self) -> io::Result<()> {
@@ -198,7 +215,10 @@ mod tests {
         assert!(fs::read(&b).unwrap() == bytes);
         assert!(b.metadata().unwrap().blocks() * 512 < 200_000);
         let mut read = Vec::new();
-        Reader::open(&b).unwrap().read_to_end(&mut read).unwrap();
+        let mut reader = Reader::open(&b).unwrap();
+        let data = reader.data().unwrap();
+        assert!((100_000..=bytes.len() as u64).contains(&data), "{data}");
+        reader.read_to_end(&mut read).unwrap();
         assert!(read == bytes);
     }
 

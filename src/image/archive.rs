@@ -10,12 +10,11 @@
 
 use std::{
     fs::{self, File},
-    io::{self, BufReader, Read, Write},
-    os::unix::fs::{FileExt, OpenOptionsExt},
+    io::{self, BufReader, Read},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
-use nix::unistd::{Whence, lseek};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tar::{EntryType, Header};
@@ -26,7 +25,10 @@ use super::{
     metadata::{METADATA_MAX, SCHEMA},
 };
 use crate::{
-    bundle::MANIFEST_MAX,
+    bundle::{
+        MANIFEST_MAX, hex,
+        sparse::{Reader, Writer},
+    },
     domain::{ImageName, ImageOrigin, ImageView, Problem, Recipe, VmSpec},
     host::{disk, rename},
 };
@@ -39,8 +41,6 @@ const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 const LEVEL: i32 = 3;
 /// How much is read at a time.
 const CHUNK: usize = 1 << 20;
-/// Zeros are left out in pieces of this many bytes: a block of nearly every file system.
-const BLOCK: usize = 4096;
 /// This much of the file system stays free, in bytes: others live there, too.
 const RESERVE: u64 = 64 << 20;
 /// What may come behind the last member, in bytes: zeros up to a round number (tar(5)).
@@ -90,7 +90,7 @@ pub fn export(catalog: &Catalog, name: &str, to: &Path, tell: Tell<'_>) -> Resul
         Problem::new(what(), format!("{}: {e}", at.display()), hint)
     };
     let image = catalog.open(name)?;
-    let disk = File::open(image.path()).map_err(|e| failed(image.path(), &e))?;
+    let disk = Reader::open(image.path()).map_err(|e| failed(image.path(), &e))?;
     if to.symlink_metadata().is_ok() {
         return Err(failed(to, &io::ErrorKind::AlreadyExists.into()));
     }
@@ -106,7 +106,7 @@ pub fn export(catalog: &Catalog, name: &str, to: &Path, tell: Tell<'_>) -> Resul
         ..Metadata::default()
     });
     let part = part_of(to);
-    let made = write(catalog, name, &metadata, &disk, &part, tell).and_then(|whole| {
+    let made = write(catalog, name, &metadata, disk, &part, tell).and_then(|whole| {
         if whole { rename::exclusive(&part, to).map(|()| true) } else { Ok(false) }
     });
     if !matches!(made, Ok(true)) {
@@ -125,13 +125,11 @@ fn write(
     catalog: &Catalog,
     name: &str,
     metadata: &Metadata,
-    disk: &File,
+    mut disk: Reader,
     part: &Path,
     tell: Tell<'_>,
 ) -> io::Result<bool> {
-    let extents = extents(disk, metadata.size)?;
-    let extra =
-        Extra { name: name.to_owned(), data: extents.iter().map(|(from, to)| to - from).sum() };
+    let extra = Extra { name: name.to_owned(), data: disk.data()? };
     let mut json = serde_json::to_value(metadata)?;
     if let (Some(all), serde_json::Value::Object(more)) =
         (json.as_object_mut(), serde_json::to_value(&extra)?)
@@ -163,7 +161,7 @@ fn write(
         let text = toml::to_string(&recipe).map_err(io::Error::other)?;
         tar.append(&header(RECIPE_FILE, text.len() as u64)?, text.as_bytes())?;
     }
-    let mut reader = Disk { disk, extents, at: 0, size: metadata.size, tell, stopped: false };
+    let mut reader = Disk { disk, at: 0, size: metadata.size, tell, stopped: false };
     let appended = tar.append(&header(DISK, metadata.size)?, &mut reader);
     if reader.stopped {
         return Ok(false);
@@ -174,29 +172,9 @@ fn write(
     Ok(true)
 }
 
-/// Where a file has data: from, to.
-fn extents(file: &File, size: u64) -> io::Result<Vec<(u64, u64)>> {
-    use nix::errno::Errno;
-    let mut found = Vec::new();
-    let mut at = 0;
-    while at < size {
-        let from = match lseek(file, at.cast_signed(), Whence::SeekData) {
-            Ok(from) => from.cast_unsigned(),
-            Err(Errno::ENXIO) => break, // only a hole is left
-            Err(Errno::EINVAL) => return Ok(vec![(0, size)]), // no idea of holes here
-            Err(errno) => return Err(errno.into()),
-        };
-        let to = lseek(file, from.cast_signed(), Whence::SeekHole)?.cast_unsigned().min(size);
-        found.push((from, to));
-        at = to;
-    }
-    Ok(found)
-}
-
-/// A disk as all its bytes, holes being zeros that nobody reads.
+/// A disk as all its bytes, as long as nobody wants to end.
 struct Disk<'a> {
-    disk: &'a File,
-    extents: Vec<(u64, u64)>,
+    disk: Reader,
     at: u64,
     size: u64,
     tell: Tell<'a>,
@@ -210,19 +188,8 @@ impl Read for Disk<'_> {
             return Err(io::Error::other("it was cancelled"));
         }
         let most = (self.size - self.at).min(buffer.len() as u64);
-        let next = self.extents.partition_point(|(_, to)| *to <= self.at);
-        let (until, data) = match self.extents.get(next) {
-            Some((from, to)) if *from <= self.at => (*to, true),
-            Some((from, _)) => (*from, false),
-            None => (self.size, false),
-        };
-        let n = usize::try_from(most.min(until - self.at)).unwrap_or(buffer.len());
-        let n = if data {
-            self.disk.read_at(&mut buffer[..n], self.at)?
-        } else {
-            buffer[..n].fill(0);
-            n
-        };
+        let most = usize::try_from(most).unwrap_or(buffer.len());
+        let n = self.disk.read(&mut buffer[..most])?;
         self.at += n as u64;
         Ok(n)
     }
@@ -383,10 +350,11 @@ fn unpack(
     free: &dyn Fn() -> io::Result<u64>,
     tell: Tell<'_>,
 ) -> io::Result<Option<String>> {
-    let mut file = File::options().write(true).create_new(true).mode(0o600).open(to)?;
+    let file = File::options().write(true).create_new(true).mode(0o600).open(to)?;
+    let mut writer = Writer::new(file);
     let mut hash = Sha256::new();
     let mut buffer = vec![0; CHUNK];
-    let (mut at, mut written, mut looked) = (0, 0, 0);
+    let (mut at, mut looked) = (0, 0);
     while at < size {
         if !tell(at, size) {
             return Ok(None);
@@ -394,18 +362,12 @@ fn unpack(
         let n = usize::try_from((size - at).min(CHUNK as u64)).unwrap_or(CHUNK);
         from.read_exact(&mut buffer[..n])?;
         hash.update(&buffer[..n]);
-        for (index, block) in buffer[..n].chunks(BLOCK).enumerate() {
-            if block.iter().all(|byte| *byte == 0) {
-                continue;
-            }
-            written += block.len() as u64;
-            if written > data {
-                return Err(io::Error::other("its disk has more data than it says"));
-            }
-            file.write_all_at(block, at + (index * BLOCK) as u64)?;
+        writer.write(&buffer[..n])?;
+        if writer.written() > data {
+            return Err(io::Error::other("its disk has more data than it says"));
         }
-        if written - looked > RESERVE / 2 {
-            looked = written;
+        if writer.written() - looked > RESERVE / 2 {
+            looked = writer.written();
             if free()? < RESERVE {
                 let why = "the disk is nearly full";
                 return Err(io::Error::new(io::ErrorKind::StorageFull, why));
@@ -413,8 +375,6 @@ fn unpack(
         }
         at += n as u64;
     }
-    file.set_len(size)?;
-    file.flush()?;
-    let sum = hash.finalize();
-    Ok(Some(sum.iter().map(|byte| format!("{byte:02x}")).collect()))
+    writer.finish()?;
+    Ok(Some(hex(&hash.finalize())))
 }
