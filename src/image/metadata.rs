@@ -181,8 +181,12 @@ pub(super) fn read_bounded(path: &Path, max: u64) -> io::Result<String> {
     Ok(text)
 }
 
-/// Writes a file beside its place, then puts it there; it is on the disk when this returns.
-pub(super) fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// Writes a file that only its owner may read beside its place, then puts it there; it is on the disk
+/// when this returns.
+///
+/// # Errors
+/// What the file system says.
+pub fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let part = path.with_extension("part");
     let mut file =
         File::options().write(true).create(true).truncate(true).mode(0o600).open(&part)?;

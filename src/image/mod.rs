@@ -22,5 +22,6 @@ pub use crate::bundle::PackageManifest;
 pub use base::BaseImage;
 pub use catalog::{Catalog, MANIFEST_FILE, RECIPE_FILE, in_use};
 pub use ext4::{Ext4, NotExt4};
+pub(crate) use metadata::write_file;
 pub use metadata::{METADATA_FILE, Metadata, Parent};
 pub use staged::{BUILD_LOG, STAGED, Staged, is_worked_on};

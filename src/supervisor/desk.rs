@@ -1,10 +1,8 @@
 //! What a UI does with images beside commands: the wizard's draft, and recipes for builds.
 
 use std::{
-    fs::{self, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
-    path::{Path, PathBuf},
+    fs, io,
+    path::PathBuf,
     process::{Command, Stdio},
 };
 
@@ -12,8 +10,8 @@ use serde::Deserialize;
 
 use super::{Options, driver::look::catalog};
 use crate::{
-    domain::{BuildPreview, ImageFacts, ImageName, Layout, Problem, Recipe},
-    image::PackageManifest,
+    domain::{BuildPreview, ImageFacts, ImageName, Problem, Recipe},
+    image::{PackageManifest, write_file},
 };
 
 /// Keeps what the wizard writes. Blocking: call it from a thread that may wait for a disk.
@@ -68,20 +66,19 @@ pub fn read_packages(text: &str) -> Result<Vec<String>, Vec<(usize, String)>> {
 /// The desk in the state directory.
 pub struct Desk {
     options: Options,
-    layout: Layout,
 }
 
 impl Desk {
     /// That of a supervisor with these options.
     #[must_use]
     pub fn new(options: &Options) -> Self {
-        Self { options: options.clone(), layout: options.layout.clone() }
+        Self { options: options.clone() }
     }
 }
 
 impl ImageDesk for Desk {
     fn draft(&self) -> Result<Option<String>, Problem> {
-        let path = self.layout.draft();
+        let path = self.options.layout.draft();
         match fs::read_to_string(&path) {
             Ok(text) => Ok(Some(text)),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -94,9 +91,9 @@ impl ImageDesk for Desk {
     }
 
     fn keep_draft(&self, text: Option<&str>) -> Result<(), Problem> {
-        let path = self.layout.draft();
+        let path = self.options.layout.draft();
         let kept = match text {
-            Some(text) => write(&path, text),
+            Some(text) => write_file(&path, text.as_bytes()),
             None => match fs::remove_file(&path) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
                 _ => Ok(()),
@@ -116,10 +113,10 @@ impl ImageDesk for Desk {
             recipe.name.parse().map_err(|e| fail(format!("{e}"), "give it another name"))?;
         let text = toml::to_string(recipe)
             .map_err(|e| fail(format!("its recipe cannot be written down: {e}"), ""))?;
-        let dir = self.layout.recipes();
+        let dir = self.options.layout.recipes();
         let path = dir.join(format!("{name}.toml"));
         fs::create_dir_all(&dir)
-            .and_then(|()| write(&path, &text))
+            .and_then(|()| write_file(&path, text.as_bytes()))
             .map_err(|e| fail(format!("{}: {e}", path.display()), "make room, then try again"))?;
         Ok(path)
     }
@@ -172,7 +169,7 @@ impl ImageDesk for Desk {
 
     fn built(&self, image: &str) -> Result<(), Problem> {
         self.keep_draft(None)?;
-        let path = self.layout.recipes().join(format!("{image}.toml"));
+        let path = self.options.layout.recipes().join(format!("{image}.toml"));
         match fs::remove_file(&path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Problem::new(
                 format!("the recipe of {image} that was built is still there"),
@@ -184,28 +181,21 @@ impl ImageDesk for Desk {
     }
 }
 
-/// Puts a file in its place whole: there is the old one or the new one at any moment. Nobody else
-/// may read it, as scripts may hold secrets.
-fn write(path: &Path, text: &str) -> io::Result<()> {
-    let new = path.with_extension("new");
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    file.write_all(text.as_bytes())?;
-    drop(file);
-    fs::rename(&new, path)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::{os::unix::fs::PermissionsExt as _, path::Path};
 
     use super::*;
-    use crate::{bundle::Configured, domain::NamesSettings, supervisor::Origin};
+    use crate::{
+        bundle::Configured,
+        domain::{Layout, NamesSettings},
+        supervisor::Origin,
+    };
 
     fn desk(dir: &Path) -> Desk {
         let layout = Layout { state: dir.to_owned(), run: dir.to_owned() };
         let options = Options {
-            layout: layout.clone(),
+            layout,
             program: "/no/such/program".into(),
             runtime_dir: Configured { runtime_dir: Some(dir.to_owned()), ..Configured::default() },
             vmm: None,
@@ -217,7 +207,7 @@ mod tests {
             packages: dir.join("packages"),
             origin: Origin::Tui,
         };
-        Desk { options, layout }
+        Desk { options }
     }
 
     #[test]
@@ -229,7 +219,7 @@ mod tests {
         desk.keep_draft(Some("one, which is longer")).unwrap();
         desk.keep_draft(Some("two")).unwrap();
         assert_eq!(desk.draft(), Ok(Some("two".to_owned())));
-        let mode = fs::metadata(desk.layout.draft()).unwrap().permissions().mode();
+        let mode = fs::metadata(desk.options.layout.draft()).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         desk.keep_draft(None).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left");
@@ -269,7 +259,7 @@ mod tests {
         assert_eq!(read, recipe);
         desk.keep_draft(Some("x")).unwrap();
         desk.built("dev").unwrap();
-        assert_eq!(fs::read_dir(desk.layout.recipes()).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(desk.options.layout.recipes()).unwrap().count(), 0);
         assert_eq!(desk.draft(), Ok(None));
         desk.built("dev").unwrap();
         for bad in ["", "../dev", "a/b"] {
