@@ -7,11 +7,13 @@
 //! `make bench` runs all; `cargo bench --bench reach -- boot tui` runs parts.
 
 mod boot;
+mod bootstrap;
 mod by_hand;
 mod customize;
 mod drain;
 mod fake_qemu;
 mod monitor;
+mod package;
 mod place;
 mod proc;
 mod screen;
@@ -30,13 +32,15 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 type Part = fn() -> Outcome<Vec<Row>>;
 
 /// The parts, in the order of the table.
-const PARTS: [(&str, Part); 6] = [
+const PARTS: [(&str, Part); 8] = [
     ("boot", boot::measure),
     ("tui", tui::measure),
     ("monitor", monitor::measure),
     ("drain", drain::measure),
     ("verify", verify::measure),
+    ("package", package::measure),
     ("customize", customize::measure),
+    ("bootstrap", bootstrap::measure),
 ];
 
 fn main() -> ExitCode {
