@@ -6,6 +6,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -404,6 +405,27 @@ impl<'a> Run<'a> {
         Ok(true)
     }
 
+    /// The sums of what a step has made, which is on disk when this returns: it is written there
+    /// while it is read, so that neither has to wait for the other.
+    fn sums_of_synced(&mut self, outputs: &[Output]) -> Result<Vec<String>, Failure> {
+        let sync = |output: &Output| {
+            let mode = fs::Permissions::from_mode(output.mode);
+            fs::set_permissions(&output.from, mode)?;
+            work::sync(&output.from)
+        };
+        thread::scope(|scope| {
+            let synced = scope.spawn(|| -> Result<(), (&str, io::Error)> {
+                outputs.iter().try_for_each(|o| sync(o).map_err(|e| (o.to.as_str(), e)))
+            });
+            let sums: Result<Vec<_>, _> = outputs.iter().map(|o| self.sha256(&o.from)).collect();
+            match synced.join() {
+                Ok(Ok(())) => sums,
+                Ok(Err((name, e))) => Err(self.io(name, &e)),
+                Err(_) => Err(self.fail("its files were not written to the disk", "report it")),
+            }
+        })
+    }
+
     /// Moves what the step has made into place, and records it. `image` is recorded with it.
     pub fn commit(
         &mut self,
@@ -413,13 +435,15 @@ impl<'a> Run<'a> {
         image: Option<(String, ImageRecord)>,
     ) -> Outcome {
         self.stage()?;
+        let sums = self.sums_of_synced(&outputs)?;
         let mut files = BTreeMap::new();
-        for output in outputs {
-            let sha256 = self.sha256(&output.from)?;
+        // A directory is synced once, whatever many files come into it.
+        let mut directories = BTreeMap::new();
+        for (output, sha256) in outputs.into_iter().zip(sums) {
             let to = self.into.join(&output.to);
-            let put = || -> io::Result<fs::Metadata> {
-                fs::set_permissions(&output.from, fs::Permissions::from_mode(output.mode))?;
-                work::put(&output.from, &to)?;
+            let mut put = || -> io::Result<fs::Metadata> {
+                let directory = work::rename(&output.from, &to)?;
+                directories.insert(to.parent().map(Path::to_owned), directory);
                 to.metadata()
             };
             let meta = put().map_err(|e| self.io(&output.to, &e))?;
@@ -431,6 +455,9 @@ impl<'a> Run<'a> {
                 version: output.version,
             };
             files.insert(output.to, file);
+        }
+        for directory in directories.values() {
+            directory.sync_all().map_err(|e| self.io("the names of its files", &e))?;
         }
         let (licence, purpose) = self.manifest().about(self.step()).unwrap_or_default();
         let step = StepRecord {

@@ -68,12 +68,22 @@ pub(super) fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// Moves a finished file into place: on disk before it has its name, and its name on disk when
 /// this returns.
 pub(super) fn put(from: &Path, to: &Path) -> io::Result<()> {
+    sync(from)?;
+    rename(from, to)?.sync_all()
+}
+
+/// Waits until a file, with its permissions, is on disk.
+pub(super) fn sync(file: &Path) -> io::Result<()> {
     // Opened for writing as not every file system syncs a file that is open for reading.
-    OpenOptions::new().append(true).open(from)?.sync_all()?;
+    OpenOptions::new().append(true).open(file)?.sync_all()
+}
+
+/// Gives a file that is on disk its name; what is returned is to be synced, so that the name is.
+pub(super) fn rename(from: &Path, to: &Path) -> io::Result<File> {
     let parent = to.parent().ok_or(io::ErrorKind::InvalidInput)?;
     fs::create_dir_all(parent)?;
     fs::rename(from, to)?;
-    File::open(parent)?.sync_all()
+    File::open(parent)
 }
 
 /// Writes the record: whoever reads it sees the old one or the new one.
