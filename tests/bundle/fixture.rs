@@ -33,6 +33,7 @@ if [ -e "$FIXTURE/block-$name" ]; then echo "blocked"; sleep 1000; fi
 if [ -e "$FIXTURE/break-$name" ]; then echo "the mirror is on fire" >&2; exit 7; fi
 truncate -s "$(printenv "BANGER_$(echo "$name" | tr a-z A-Z)_MIB")M" "$1"
 mke2fs -q -F -t ext4 "$1"
+: >"$FIXTURE/built-$name"
 "#;
 
 const APT_CACHE: &str = r#"#!/bin/sh
@@ -44,6 +45,14 @@ const APT_GET: &str = r#"#!/bin/sh
 for last; do :; done
 echo "$last" >>"$FIXTURE/downloads"
 if [ -e "$FIXTURE/block-kernel" ]; then echo "blocked"; sleep 1000; fi
+if [ -e "$FIXTURE/after-two" ]; then
+    turns=0
+    while [ ! -e "$FIXTURE/built-two" ]; do
+        turns=$((turns + 1))
+        [ $turns -lt 1000 ] || { echo "two does not come" >&2; exit 1; }
+        sleep 0.1
+    done
+fi
 cp "$FIXTURE/kernel.deb" "./${last%%=*}_${last##*=}_amd64.deb"
 "#;
 
@@ -101,7 +110,8 @@ impl Fixture {
         self.run_until("").unwrap()
     }
 
-    /// Makes a step say "blocked" and wait for ever, break, or neither.
+    /// Makes a step say "blocked" and wait for ever, break, or neither; with `after-two` the kernel
+    /// comes when the image "two" is built, and not before.
     pub fn set(&self, switch: &str, on: bool) {
         let path = self.root.join(switch);
         if on { fs::write(path, "").unwrap() } else { fs::remove_file(path).unwrap() }

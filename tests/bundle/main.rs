@@ -255,6 +255,34 @@ fn cancelled_it_ends_what_it_ran_and_the_next_goes_on() {
     assert_eq!(states(&steps), [Done, Cached, Cached, Cached, Done, Done]);
 }
 
+#[test]
+fn the_largest_image_is_built_beside_the_rest() {
+    let fixture = Fixture::new();
+    fixture.set("after-two", true);
+    let (report, steps) = fixture.run();
+    assert!(report.is_good(), "{:?}", report.problems);
+    assert_eq!(states(&steps), [Done; 6]);
+    assert_eq!(verified(&fixture.options.dir), [""; 0]);
+}
+
+#[test]
+fn what_is_built_beside_the_rest_ends_with_it() {
+    let fixture = Fixture::new();
+    fixture.set("block-two", true);
+    fixture.host.serve(|body| *body.last_mut().unwrap() ^= 1);
+    // It would wait for ever.
+    let (_, steps) = fixture.run();
+    assert_eq!(states(&steps), [Done, Failed, Pending, Pending, Pending, Pending]);
+    assert!(!fixture.file("images/two.img").exists());
+    // What fails there is told by its step.
+    fixture.host.serve(|body| *body.last_mut().unwrap() ^= 1);
+    fixture.set("block-two", false);
+    fixture.set("break-two", true);
+    let (report, steps) = fixture.run();
+    assert_eq!(states(&steps), [Done, Done, Done, Done, Done, Failed]);
+    assert!(report.problems[0].why.contains("the mirror is on fire"), "{}", report.problems[0]);
+}
+
 /// Not a test of its own: what `a_killed_bootstrap_…` runs in another process.
 #[test]
 fn bootstrap_in_another_process() {

@@ -10,6 +10,8 @@ use std::{
 use nix::unistd::geteuid;
 
 use super::{
+    ahead::Ahead,
+    child::Program,
     download::{self, Missing},
     failure::Failure,
     run::{Outcome, Output, Run},
@@ -42,9 +44,9 @@ pub(super) fn embedded_scripts() -> BTreeMap<String, String> {
     ]
 }
 
-pub(super) fn run(run: &mut Run<'_>, image: &Image) -> Outcome {
+pub(super) fn run(run: &mut Run<'_>, image: &Image, ahead: Option<Ahead<'_>>) -> Outcome {
     match (&image.script, image.size_mib) {
-        (Some(script), Some(size_mib)) => built(run, image, script, size_mib),
+        (Some(script), Some(size_mib)) => built(run, image, script, size_mib, ahead),
         _ => of_file(run, image),
     }
 }
@@ -71,32 +73,70 @@ fn of_file(run: &mut Run<'_>, image: &Image) -> Outcome {
     done(run, image, fingerprint, disk, download::place(&pinned), None)
 }
 
-/// Runs its script.
-fn built(run: &mut Run<'_>, image: &Image, script: &str, size_mib: u64) -> Outcome {
+/// Runs its script, or waits for one that was begun before.
+fn built(
+    run: &mut Run<'_>,
+    image: &Image,
+    script: &str,
+    size_mib: u64,
+    ahead: Option<Ahead<'_>>,
+) -> Outcome {
     let scripts = &run.options.scripts;
     if !scripts.contains_key(script) {
         let why = format!("the manifest names the script {script}, which is not there");
         return Err(run.fail(why, "correct the manifest"));
     }
+    let fingerprint = fingerprint_of(run, image)?;
+    if ahead.is_none()
+        && let Some(detail) = run.cached(&fingerprint)?
+    {
+        return Ok((StepState::Cached, detail));
+    }
+    run.detail(&format!("building {}", ByteSize(size_mib << 20)));
+    let (disk, ended) = match ahead {
+        Some(ahead) => ahead.wait(run)?,
+        None => {
+            let (disk, program) = prepare(run, image, script, size_mib)?;
+            (disk, run.run_program("sh", program, None)?)
+        }
+    };
+    if !ended.status.success() {
+        return Err(run.fail(ended.why(script), "mend what it says, then run it again"));
+    }
+    // Read by the scripts; theirs is to say what is wrong with one.
+    let packages = run.options.scripts.get(&format!("assets/packages/{}.txt", image.name));
+    let packages = packages.and_then(|text| PackageManifest::parse(text).ok());
+    let source = format!("{script} from Debian packages");
+    done(run, image, fingerprint, disk, source, packages)
+}
+
+/// Of everything that goes into an image that a script builds.
+pub(super) fn fingerprint_of(run: &Run<'_>, image: &Image) -> Result<String, Failure> {
     let mut parts = vec![serde_json::to_vec(image).map_err(|e| run.io("manifest", &e.into()))?];
     // Scripts may call each other: a change of any counts for all.
-    for (path, text) in scripts {
+    for (path, text) in &run.options.scripts {
         parts.extend([path.clone().into_bytes(), text.clone().into_bytes()]);
     }
     let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
-    let fingerprint = fingerprint(&parts);
-    if let Some(detail) = run.cached(&fingerprint)? {
-        return Ok((StepState::Cached, detail));
-    }
+    Ok(fingerprint(&parts))
+}
+
+/// An empty working directory with the scripts in it: the image that will be there, and the
+/// program that makes it.
+pub(super) fn prepare(
+    run: &Run<'_>,
+    image: &Image,
+    script: &str,
+    size_mib: u64,
+) -> Result<(PathBuf, Program), Failure> {
     let work = run.fresh_dir(&format!("image-{}", image.name))?;
-    for (path, text) in scripts {
+    for (path, text) in &run.options.scripts {
         let file = work.join(path);
         let parent = file.parent().unwrap_or(&work);
         let written = fs::create_dir_all(parent).and_then(|()| fs::write(&file, text));
         written.map_err(|e| run.io(path, &e))?;
     }
     let disk = work.join(format!("{}.img", image.name));
-    run.detail(&format!("building {}", ByteSize(size_mib << 20)));
     let size_variable = format!("BANGER_{}_MIB", image.name.to_uppercase().replace('-', "_"));
     let mut program = run
         .program("sh", &work)
@@ -108,15 +148,7 @@ fn built(run: &mut Run<'_>, image: &Image, script: &str, size_mib: u64) -> Outco
         // user ids of a user namespace cannot enter, the script has to stay with /tmp.
         program = program.env("TMPDIR", &work);
     }
-    let ended = run.run_program("sh", program, None)?;
-    if !ended.status.success() {
-        return Err(run.fail(ended.why(script), "mend what it says, then run it again"));
-    }
-    // Read by the scripts; theirs is to say what is wrong with one.
-    let packages = scripts.get(&format!("assets/packages/{}.txt", image.name));
-    let packages = packages.and_then(|text| PackageManifest::parse(text).ok());
-    let source = format!("{script} from Debian packages");
-    done(run, image, fingerprint, disk, source, packages)
+    Ok((disk, program))
 }
 
 fn done(

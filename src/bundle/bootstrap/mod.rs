@@ -4,7 +4,10 @@
 //! record: as long as both are as they were, the step is not done again. Work in progress lies
 //! in `.partial` within the runtime directory; what is finished is moved into place by rename,
 //! and only then recorded. So a bootstrap can be killed at any moment: the next one goes on.
+//!
+//! One step is done after the other; only the script of the largest image runs beside the rest.
 
+mod ahead;
 mod child;
 mod download;
 mod failure;
@@ -24,10 +27,11 @@ use std::{
     ffi::OsString,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
+    thread,
 };
 
 pub(super) use self::failure::io_problem;
-use self::{failure::Failure, run::Run};
+use self::{ahead::Ahead, failure::Failure, run::Run};
 use super::{
     Manifest, Reporter,
     digest::sha256_file,
@@ -227,42 +231,53 @@ pub fn bootstrap(
     let mut run = Run::begin(options, names, reporter, cancel)?;
     let mut problems = Vec::new();
     let mut cancelled = false;
-    for (index, (_, kind)) in steps.iter().enumerate() {
-        if cancel.load(Ordering::Relaxed) {
-            cancelled = true;
-            break;
-        }
-        run.start(index);
-        let result = match kind {
-            Kind::Published => match &options.published {
-                Some(source) => published::run(&mut run, source),
-                None => Err(Failure::Skip("none is published".to_owned())),
-            },
-            Kind::Tools => tools::run(&mut run),
-            Kind::Firecracker => firecracker::run(&mut run),
-            Kind::Kernel => kernel::run(&mut run),
-            Kind::Initrd => initrd::run(&mut run),
-            Kind::Image(i) => image::run(&mut run, &options.manifest.images[*i]),
-        };
-        match result {
-            Ok((state, detail)) => run.finish(state, &detail),
-            Err(Failure::Skip(why)) => run.finish(StepState::Skipped, &why),
-            Err(Failure::Cancelled) => {
-                run.finish(StepState::Failed, "cancelled");
+    let given_up = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let mut ahead = None;
+        for (index, (_, kind)) in steps.iter().enumerate() {
+            if cancel.load(Ordering::Relaxed) {
                 cancelled = true;
                 break;
             }
-            Err(Failure::Step(problem)) => {
-                run.finish(StepState::Failed, &problem.why);
-                problems.push(problem);
+            run.start(index);
+            let result = match kind {
+                Kind::Published => match &options.published {
+                    Some(source) => published::run(&mut run, source),
+                    None => Err(Failure::Skip("none is published".to_owned())),
+                },
+                Kind::Tools => tools::run(&mut run),
+                Kind::Firecracker => firecracker::run(&mut run),
+                Kind::Kernel => kernel::run(&mut run),
+                Kind::Initrd => initrd::run(&mut run),
+                Kind::Image(i) => {
+                    let ahead = ahead.take_if(|ahead: &mut Ahead<'_>| ahead.is_of(*i));
+                    image::run(&mut run, &options.manifest.images[*i], ahead)
+                }
+            };
+            match result {
+                Ok((state, detail)) => run.finish(state, &detail),
+                Err(Failure::Skip(why)) => run.finish(StepState::Skipped, &why),
+                Err(Failure::Cancelled) => {
+                    run.finish(StepState::Failed, "cancelled");
+                    cancelled = true;
+                    break;
+                }
+                Err(Failure::Step(problem)) => {
+                    run.finish(StepState::Failed, &problem.why);
+                    problems.push(problem);
+                }
+                Err(Failure::Stop(problem)) => {
+                    run.finish(StepState::Failed, &problem.why);
+                    problems.push(problem);
+                    break;
+                }
             }
-            Err(Failure::Stop(problem)) => {
-                run.finish(StepState::Failed, &problem.why);
-                problems.push(problem);
-                break;
+            if matches!(kind, Kind::Tools) && options.extent == Extent::All {
+                ahead = Ahead::begin(&mut run, scope, &given_up);
             }
         }
-    }
+        given_up.store(true, Ordering::Relaxed);
+    });
     let good = problems.is_empty() && !cancelled;
     let steps = run.end(good)?;
     Ok(BootstrapReport { dir: options.dir.clone(), steps, problems, cancelled })

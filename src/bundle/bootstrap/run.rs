@@ -372,7 +372,17 @@ impl<'a> Run<'a> {
     /// What the step said when it was done with the same fingerprint, if its outputs are still
     /// what they were. A file whose time of change differs is read to find out.
     pub fn cached(&mut self, fingerprint: &str) -> Result<Option<String>, Failure> {
-        let Some(step) = self.record.steps.get(self.step()).cloned() else { return Ok(None) };
+        let step = self.step().to_owned();
+        self.cached_step(&step, fingerprint)
+    }
+
+    /// The same of another step.
+    pub fn cached_step(
+        &mut self,
+        name: &str,
+        fingerprint: &str,
+    ) -> Result<Option<String>, Failure> {
+        let Some(step) = self.record.steps.get(name).cloned() else { return Ok(None) };
         if step.fingerprint != fingerprint {
             return Ok(None);
         }
