@@ -60,7 +60,7 @@ pub fn open(socket: &Path) -> Result<Session, Problem> {
         return Err(problem);
     }
     frames.get_ref().set_read_timeout(None).map_err(|e| broken(&e))?;
-    let why = Arc::new(Mutex::new(End::Console));
+    let why = Arc::new(Mutex::new(End::None));
     Ok(Session {
         reader: Box::new(ConsoleReader {
             frames,
@@ -76,12 +76,22 @@ pub fn open(socket: &Path) -> Result<Session, Problem> {
 /// Why it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum End {
+    /// It has not ended.
+    None,
     /// The monitor closed it.
     Console,
     /// We closed it.
     Detached,
     /// What came could not be understood.
     Broken(String),
+}
+
+/// Notes why it ended, if nothing ended it before.
+fn note(why: &Mutex<End>, end: End) {
+    let mut why = why.lock().unwrap_or_else(PoisonError::into_inner);
+    if *why == End::None {
+        *why = end;
+    }
 }
 
 struct ConsoleReader {
@@ -99,12 +109,12 @@ impl Read for ConsoleReader {
                 Ok(Some(Frame::Data(data))) => (self.data, self.taken) = (data, 0),
                 // Nothing is said during an attach that a console could use.
                 Ok(Some(Frame::Control(_))) => {}
-                Ok(None) => return Ok(0),
+                Ok(None) => {
+                    note(&self.why, End::Console);
+                    return Ok(0);
+                }
                 Err(error) => {
-                    let mut why = self.why.lock().unwrap_or_else(PoisonError::into_inner);
-                    if *why == End::Console {
-                        *why = End::Broken(error.to_string());
-                    }
+                    note(&self.why, End::Broken(error.to_string()));
                     return Ok(0);
                 }
             }
@@ -142,18 +152,15 @@ impl Control for ConsoleControl {
     }
 
     fn close(&mut self) {
-        // Fails if the other side was faster.
-        if self.stream.shutdown(Shutdown::Both).is_ok() {
-            let mut why = self.why.lock().unwrap_or_else(PoisonError::into_inner);
-            if *why == End::Console {
-                *why = End::Detached;
-            }
-        }
+        // First: the reader sees the end that this makes. Shutting down works, too, when the
+        // monitor has gone already, so it tells nothing.
+        note(&self.why, End::Detached);
+        let _ = self.stream.shutdown(Shutdown::Both);
     }
 
     fn end(&mut self) -> String {
         match &*self.why.lock().unwrap_or_else(PoisonError::into_inner) {
-            End::Console => "the VM has stopped".to_owned(),
+            End::None | End::Console => "the VM has stopped".to_owned(),
             End::Detached => "detached; the VM goes on".to_owned(),
             End::Broken(why) => format!("the console broke off: {why}"),
         }
@@ -225,6 +232,17 @@ mod tests {
         .unwrap();
         session.writer.write_all(&text).unwrap();
         assert_eq!(read_all(&mut session), text.len().to_string().as_bytes());
+    }
+
+    #[test]
+    fn a_vm_that_has_stopped_is_not_said_to_go_on_whoever_closes_the_console_then() {
+        let mut session = attach(|mut stream, _| {
+            wire::write_control(&mut stream, &MonitorReply::Ok).unwrap();
+        })
+        .unwrap();
+        assert_eq!(read_all(&mut session), b"");
+        session.control.close();
+        assert_eq!(session.control.end(), "the VM has stopped");
     }
 
     #[test]
