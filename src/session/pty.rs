@@ -9,6 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use portable_pty::{Child, CommandBuilder, ExitStatus, MasterPty, PtySize, native_pty_system};
 
 use super::{Control, Session, Size};
@@ -26,12 +30,15 @@ pub struct Program {
     pub env: Vec<(OsString, OsString)>,
     /// Where it runs; our own working directory if not given.
     pub cwd: Option<PathBuf>,
+    /// How long it has to put its things in order when the session is closed; a quarter of a second
+    /// at least.
+    pub patience: Duration,
 }
 
 /// Runs a program in a new pseudo-terminal of `size`.
 ///
-/// Closing the session sends it SIGHUP and, if it does not heed that, SIGKILL a quarter of a
-/// second later. No zombie is left.
+/// Closing the session sends it SIGHUP and, if it does not heed that, SIGKILL when its patience is
+/// over. No zombie is left.
 ///
 /// # Errors
 /// If there is no pseudo-terminal to be had, or the program is not there or cannot be run.
@@ -54,7 +61,10 @@ pub fn open(program: &Program, size: Size) -> Result<Session, Problem> {
         .slave
         .spawn_command(command)
         .map_err(|e| cannot(format!("{e:#}"), "check that it is installed and in PATH"))?;
-    let process = Arc::new(Process(Mutex::new(State { child, status: None })));
+    let process = Arc::new(Process {
+        state: Mutex::new(State { child, status: None }),
+        patience: program.patience,
+    });
     // Ours would keep the terminal from coming to its end.
     drop(pair.slave);
     let ends = pair.master.try_clone_reader().and_then(|r| Ok((r, pair.master.take_writer()?)));
@@ -83,11 +93,32 @@ struct State {
     status: Option<ExitStatus>,
 }
 
-struct Process(Mutex<State>);
+impl State {
+    /// Sends SIGHUP and waits for as long for what comes of it.
+    fn hang_up(&mut self, patience: Duration) {
+        let pid = self.child.process_id().and_then(|pid| i32::try_from(pid).ok());
+        let (Some(pid), false) = (pid, patience.is_zero()) else { return };
+        if let Err(error) = kill(Pid::from_raw(pid), Signal::SIGHUP) {
+            tracing::debug!(%error, "a program could not be told that its terminal goes");
+        }
+        let deadline = Instant::now() + patience;
+        let mut pause = Duration::from_millis(1);
+        while self.status.is_none() && Instant::now() < deadline {
+            thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(50));
+            self.status = self.child.try_wait().ok().flatten();
+        }
+    }
+}
+
+struct Process {
+    state: Mutex<State>,
+    patience: Duration,
+}
 
 impl Process {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether it has exited; reaps it.
@@ -102,6 +133,10 @@ impl Process {
     /// Ends it for certain and reaps it.
     fn kill(&self) {
         let mut state = self.state();
+        if state.status.is_some() {
+            return;
+        }
+        state.hang_up(self.patience);
         if state.status.is_some() {
             return;
         }
@@ -192,6 +227,7 @@ mod tests {
             argv: ["sh", "-c", script].map(OsString::from).to_vec(),
             env: vec![("GREETING".into(), "hello".into())],
             cwd: Some("/".into()),
+            patience: Duration::ZERO,
         }
     }
 
@@ -245,6 +281,22 @@ mod tests {
         read_all(&mut session);
         assert_eq!(session.control.end(), "the program was ended by a signal (Killed)");
         session.control.close();
+    }
+
+    #[test]
+    fn a_program_that_clears_up_has_the_time_it_was_given() {
+        let dir = tempfile::tempdir().unwrap();
+        // Twice what one without patience is left.
+        let script =
+            "trap 'sleep 0.5; touch clean; exit 0' HUP; echo ready; while :; do read x; done";
+        let mut program = shell(script);
+        program.cwd = Some(dir.path().to_owned());
+        program.patience = Duration::from_secs(30);
+        let mut session = open(&program, SIZE).unwrap();
+        read_until(&mut session, "ready\r\n");
+        session.control.close();
+        assert!(dir.path().join("clean").exists());
+        assert_eq!(session.control.end(), "the program ended");
     }
 
     #[test]

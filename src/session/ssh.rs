@@ -100,7 +100,7 @@ fn quoted(path: &Path) -> OsString {
 /// If `ssh` is not there or cannot be run. That a guest does not answer is said by `ssh` on its
 /// terminal, and by the end of the session.
 pub fn open(target: &SshTarget, size: Size) -> Result<Session, Problem> {
-    let program = Program { argv: ssh_command(target, Tty::Pane, &[]), env: Vec::new(), cwd: None };
+    let program = Program { argv: ssh_command(target, Tty::Pane, &[]), ..Program::default() };
     let mut session = pty::open(&program, size).map_err(|problem| Problem {
         hint: "install the OpenSSH client (apt install openssh-client)".to_owned(),
         ..problem

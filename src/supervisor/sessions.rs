@@ -1,6 +1,6 @@
 //! Opens streams of VMs for panes.
 
-use std::{ffi::OsString, io, path::PathBuf, sync::Arc};
+use std::{ffi::OsString, io, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
@@ -14,6 +14,10 @@ use crate::{
         ssh::{self, SshTarget},
     },
 };
+
+/// How long a verb of our own has to clear up when its pane is closed: a build has file systems to
+/// unmount, VMs to stop and gigabytes to remove.
+const CLEARING: Duration = Duration::from_secs(60);
 
 /// Knows from the latest picture where a VM answers.
 pub struct Sessions {
@@ -93,7 +97,8 @@ impl OpenSession for Sessions {
     fn run(&self, arguments: &[OsString], size: Size) -> Result<Session, Problem> {
         let program = std::iter::once(self.program.clone().into_os_string());
         let argv = program.chain(arguments.iter().cloned()).collect();
-        let mut session = pty::open(&Program { argv, ..Program::default() }, size)?;
+        let mut session =
+            pty::open(&Program { argv, patience: CLEARING, ..Program::default() }, size)?;
         session.control = Box::new(RunControl(session.control));
         Ok(session)
     }

@@ -42,6 +42,15 @@ pub struct Run {
     pub has_shell: bool,
 }
 
+impl Run {
+    /// Whether it is work that is lost if it is ended before it is done.
+    #[must_use]
+    pub fn is_work(&self) -> bool {
+        let verb = self.arguments.get(1).and_then(|verb| verb.to_str());
+        matches!(verb, Some("build" | "rebuild" | "import" | "export"))
+    }
+}
+
 /// An open console.
 pub struct Entry {
     /// Its id.
@@ -215,6 +224,11 @@ impl Panes {
     /// Adds a pane that runs a verb, or finds the one that does; shows it. The effect, if any,
     /// opens it.
     pub fn open_run(&mut self, run: Run) -> Option<Effect> {
+        // What the same run said before is of no use beside what it says now.
+        let shown = self.current().map(|entry| entry.id);
+        let over = |e: &Entry| e.run().is_some_and(|r| r.title == run.title) && !e.is_alive();
+        self.list.retain(|entry| !over(entry));
+        self.at = self.list.iter().position(|entry| Some(entry.id) == shown).unwrap_or(0);
         let name = run.title.clone();
         self.open_source(Source::Run(run), name, false)
     }
@@ -268,10 +282,12 @@ impl Panes {
         }
     }
 
-    /// Closes the one that is shown.
-    pub fn close_current(&mut self) {
-        if self.at < self.list.len() {
-            self.list.remove(self.at);
+    /// Closes the one with this id.
+    pub fn close(&mut self, id: PaneId) {
+        let Some(at) = self.list.iter().position(|entry| entry.id == id) else { return };
+        self.list.remove(at);
+        if at < self.at {
+            self.at -= 1;
         }
         self.typing = false;
         if self.list.is_empty() {

@@ -392,6 +392,37 @@ fn a_machine_of_an_older_build_is_marked_and_recreated_when_its_name_is_typed() 
 }
 
 #[test]
+fn a_build_is_not_ended_by_one_key() {
+    let mut ui = Ui::new(80, 24, some());
+    ui.send_keys("3jby");
+    let (_, guest) = ui.ran();
+    ui.send_keys("<ctrl-]>w");
+    assert!(ui.screen().contains("End “rebuild dev”?"), "{}", ui.screen());
+    ui.send_keys("<enter>");
+    assert_eq!(ui.app.state.panes.len(), 1, "the focus is on Cancel");
+    ui.send_keys("wy");
+    assert!(ui.app.state.panes.is_empty());
+    // What only looks is closed at once, and so is what has ended.
+    ui.send_keys("3v");
+    let (_, looks) = ui.ran();
+    ui.send_keys("<ctrl-]>w");
+    assert!(ui.app.state.panes.is_empty());
+    drop((guest, looks));
+}
+
+#[test]
+fn a_run_takes_the_place_of_its_like_that_has_ended() {
+    let mut ui = Ui::new(80, 24, some());
+    for _ in 0..2 {
+        ui.send_keys("3v");
+        let (_, guest) = ui.ran();
+        guest.hang_up();
+        ui.wait_until("its end", |screen| screen.contains("r runs it again"));
+    }
+    assert_eq!(ui.app.state.panes.len(), 1);
+}
+
+#[test]
 fn wrong_keys_say_why() {
     let mut ui = Ui::new(80, 24, some());
     ui.send_keys("3");

@@ -26,6 +26,8 @@ pub enum Then {
     Run(Run),
     /// The UI ends.
     Quit,
+    /// This pane is closed.
+    Close(PaneId),
     /// This is pasted into a pane.
     Paste(PaneId, String),
 }
@@ -58,6 +60,7 @@ impl Confirm {
             }
             Then::Run(run) => builds::run(run.clone(), false, cx),
             Then::Quit => cx.effect(Effect::Quit),
+            Then::Close(pane) => cx.state.panes.close(*pane),
             Then::Paste(pane, text) => {
                 if let Err(why) = cx.state.panes.paste(*pane, text) {
                     cx.toast(NoticeLevel::Warning, why, "");

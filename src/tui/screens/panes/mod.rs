@@ -218,7 +218,19 @@ impl PanesScreen {
                 input::key(&key, cx);
             }
             Action::PaneZoom => panes.zoom = !panes.zoom,
-            Action::PaneClose => panes.close_current(),
+            Action::PaneClose => match panes.current() {
+                Some(entry) if entry.is_alive() && entry.run().is_some_and(Run::is_work) => {
+                    let title = format!("End “{}”?", entry.name);
+                    let lines = vec!["It is not done yet, and nothing of it will be left.".into()];
+                    let then = Then::Close(entry.id);
+                    cx.push(Box::new(Confirm::new(title, lines, "End it", then)));
+                }
+                Some(entry) => {
+                    let id = entry.id;
+                    panes.close(id);
+                }
+                None => {}
+            },
             Action::PaneReopen => {
                 if let Some(entry) = panes.current() {
                     let pane = entry.id;
