@@ -109,7 +109,11 @@ pub fn create(
 pub fn given(spec: &VmSpec) -> Result<Given, Problem> {
     Given::read(&spec.extras).map_err(|problems| {
         let why = problems.first().map_or_else(String::new, |p| p.message.clone());
-        Problem::new(format!("cannot create {}", spec.name), why, "correct that file")
+        Problem::new(
+            format!("cannot create {}", spec.name),
+            why,
+            "correct the path, or what is in the file",
+        )
     })
 }
 

@@ -40,7 +40,7 @@ use super::{
     sessions::Sessions,
 };
 use crate::{
-    domain::{Admission, Denied, Fleet, Notice, Problem, UnixMs, VmId},
+    domain::{Admission, CommandBody, Denied, Extras, Fleet, Notice, Problem, UnixMs, VmId},
     host::fault,
     store::Store,
 };
@@ -175,6 +175,7 @@ impl Driver {
             Origin::Script | Origin::Restore => ONLY_PICTURE,
         };
         let first_picture = Instant::now() + patience;
+        let (looked, mut looked_at) = mpsc::unbounded_channel();
         loop {
             if deadline.is_some() && self.under_way.is_empty() {
                 return;
@@ -188,7 +189,10 @@ impl Driver {
                     self.publish();
                 }
                 Some(input) = inbox.recv() => self.step(input),
-                Some(command) = queue.recv(), if deadline.is_none() => self.command(command),
+                Some(command) = queue.recv(), if deadline.is_none() => {
+                    self.look_at(command, &looked);
+                }
+                Some(command) = looked_at.recv(), if deadline.is_none() => self.command(command),
                 _ = &mut ended, if deadline.is_none() => {
                     deadline = Some(Instant::now() + LAST_EFFECTS);
                     self.effects.cancel_bootstrap(None);
@@ -196,6 +200,20 @@ impl Driver {
                 _ = look_around.tick(), if deadline.is_none() => self.look_around(),
             }
         }
+    }
+
+    /// Takes a command; one that names files of the user's once those have been found good, so that
+    /// whoever named them is told while they can still be corrected.
+    fn look_at(&mut self, command: Command, looked: &mpsc::UnboundedSender<Command>) {
+        let CommandBody::Create { spec, .. } = &command.body else { return self.command(command) };
+        if *spec.extras == Extras::default() {
+            return self.command(command);
+        }
+        let (spec, looked) = (spec.clone(), looked.clone());
+        tokio::task::spawn_blocking(move || match files::given(&spec) {
+            Ok(_) => drop(looked.send(command)),
+            Err(problem) => drop(command.reply.send(Admission::Denied(Denied(problem)))),
+        });
     }
 
     fn command(&mut self, Command { body, reply }: Command) {

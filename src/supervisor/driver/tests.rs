@@ -29,6 +29,32 @@ fn options(dir: &Path) -> Options {
 }
 
 #[test]
+fn a_machine_whose_key_file_is_not_there_is_not_begun() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let options = options(dir.path());
+    for path in [&options.layout.state, &options.layout.run] {
+        std::fs::create_dir_all(path).expect("made");
+    }
+    let (handle, guard) = start(options).expect("a supervisor");
+    let draft = VmDraft {
+        name: "web".into(),
+        image: "tiny".into(),
+        vcpus: "1".into(),
+        memory: "128".into(),
+        keys: "/nowhere/me.pub".into(),
+        ..VmDraft::default()
+    };
+    let spec = draft.validate().expect("valid");
+    let answer = handle.try_send(CommandBody::Create { spec, start: true }).expect("sent");
+    match answer.blocking_recv().expect("an answer") {
+        Admission::Denied(Denied(why)) => assert!(why.why.contains("/nowhere/me.pub"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+    assert!(handle.fleet.borrow().jobs.is_empty());
+    guard.finish();
+}
+
+#[test]
 fn a_verbs_picture_waits_for_a_monitor_that_is_slow_to_answer() {
     let dir = tempfile::tempdir().expect("a directory");
     let options = options(dir.path());
