@@ -47,6 +47,14 @@ fn bare() -> Fleet {
 }
 
 #[test]
+fn what_a_field_is_for_is_read_to_its_end() {
+    let mut ui = Ui::new(80, 24, fleet(Vec::new()));
+    ui.send_keys("n<down><down><down><down>");
+    let screen = ui.screen();
+    assert!(screen.contains("It takes only what is") && screen.contains("│ written "), "{screen}");
+}
+
+#[test]
 fn n_and_enter_make_a_machine_with_what_was_suggested() {
     let mut ui = Ui::new(80, 24, fleet(vec![vm(1, "debian-1", Phase::Running)]));
     ui.send_keys("n");

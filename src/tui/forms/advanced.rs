@@ -8,6 +8,8 @@ use crate::domain::{HostView, NetworkKind, OverlayKind, VmmKind};
 
 /// What leaves the choice to the host.
 const AUTO: &str = "auto";
+/// What is behind the fold, as long as none of it was changed.
+const HIDDEN: &str = "VMM, network, overlay, SSH keys, user data";
 
 /// The fold and what is behind it.
 pub fn fields() -> [Field<Item>; 6] {
@@ -51,9 +53,13 @@ pub fn follow(form: &mut Form<Item>, host: &HostView) {
         OverlayKind::ALL.map(|kind| (kind.word(), kind.label(), Some(kind) == host.overlay));
     offer(form.field_mut(OVERLAY), &overlays, &host.overlay_reason);
     let asked = [VMM, NETWORK, OVERLAY].map(|item| form.field(item).value());
-    let asked: Vec<_> = asked.into_iter().filter(|word| *word != AUTO).collect();
-    let hidden =
-        if asked.is_empty() { "VMM, network, overlay".to_owned() } else { asked.join(", ") };
+    let mut asked: Vec<_> = asked.into_iter().filter(|word| *word != AUTO).collect();
+    for (item, what) in [(KEY, "SSH keys"), (USER_DATA, "user data")] {
+        if !form.field(item).value().trim().is_empty() {
+            asked.push(what);
+        }
+    }
+    let hidden = if asked.is_empty() { HIDDEN.to_owned() } else { asked.join(", ") };
     form.field_mut(Item::Advanced).placeholder = hidden;
 }
 
@@ -86,7 +92,7 @@ mod tests {
     fn auto_says_what_it_would_be_and_more_than_the_host_takes_is_noted() {
         let mut form = Form::new(fields().into());
         follow(&mut form, &HostView::default());
-        assert_eq!(form.field(Item::Advanced).placeholder, "VMM, network, overlay");
+        assert_eq!(form.field(Item::Advanced).placeholder, HIDDEN);
         let host = HostView {
             vmm: Some(VmmKind::QemuTcg),
             vmm_reason: "no KVM".to_owned(),
@@ -109,5 +115,8 @@ mod tests {
         assert_eq!(form.field(NETWORK).note, None, "less is always possible");
         assert_eq!(form.field(VMM).value(), "firecracker");
         assert_eq!(form.field(Item::Advanced).placeholder, "firecracker, user");
+        form.field_mut(KEY).set("~/.ssh/me.pub");
+        follow(&mut form, &host);
+        assert_eq!(form.field(Item::Advanced).placeholder, "firecracker, user, SSH keys");
     }
 }

@@ -71,10 +71,13 @@ impl<I: Copy + PartialEq> Form<I> {
             }
             cx.hit(line, Hit::Item(*at));
         }
-        if help > 0 {
-            let text = &self.fields[self.focus()].help;
-            let style = cx.theme.style(Slot::TextDim);
-            put(cx.buf, area.x, area.bottom() - 1, text, style, area.width);
+        let text = &self.fields[self.focus()].help;
+        let style = cx.theme.style(Slot::TextDim);
+        // At the bottom, in the one row or in both.
+        let lines = wrap(text, usize::from(area.width));
+        let lines = &lines[..lines.len().min(usize::from(help))];
+        for (y, line) in (area.bottom() - lines.len() as u16..).zip(lines) {
+            put(cx.buf, area.x, y, line, style, area.width);
         }
     }
 
