@@ -145,7 +145,8 @@ impl ImageDesk for Desk {
     fn preview(&self, recipe: &Recipe) -> Result<BuildPreview, Problem> {
         let path = self.save_recipe(recipe)?;
         let fail = |why: String| {
-            let hint = "it can be built all the same";
+            let hint =
+                "set that right (Ctrl-p goes back), or see whether it can be built all the same";
             Problem::new("what it would fetch is not known", why, hint)
         };
         let said = Command::new(&self.options.program)
@@ -155,8 +156,14 @@ impl ImageDesk for Desk {
             .output()
             .map_err(|e| fail(e.to_string()))?;
         if !said.status.success() {
-            let why = String::from_utf8_lossy(&said.stderr);
-            return Err(fail(why.trim().to_owned()));
+            // The hints in it are for whoever has a recipe in an editor.
+            let said = String::from_utf8_lossy(&said.stderr);
+            let why: Vec<&str> = said
+                .lines()
+                .map(|line| line.strip_prefix("error: ").unwrap_or(line).trim())
+                .filter(|line| !line.is_empty() && !line.starts_with("hint: "))
+                .collect();
+            return Err(fail(why.join("; ")));
         }
         /// What of it is shown.
         #[derive(Deserialize)]

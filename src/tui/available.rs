@@ -197,9 +197,9 @@ fn of_image(state: &State, action: Action) -> Option<String> {
     let name = &image.name;
     let gone = |reason: &StaleReason| matches!(reason, StaleReason::NoParent { .. });
     match (action, image.origin) {
-        (Action::ImageRename | Action::ImageDelete, ImageOrigin::Bundle) => {
-            Some(format!("{name} is part of the runtime directory"))
-        }
+        (Action::ImageRename | Action::ImageDelete, ImageOrigin::Bundle) => Some(format!(
+            "{name} is part of the runtime directory; c makes one of your own from it"
+        )),
         (Action::ImageRecipe, ImageOrigin::Bundle | ImageOrigin::Imported) => {
             Some(format!("{name} was not built from a recipe; c makes one from it"))
         }
@@ -214,7 +214,9 @@ fn of_image(state: &State, action: Action) -> Option<String> {
             let other = |vm: &VmView| image.is_shadow() && is_older(vm, image);
             let on = state.fleet.vms.iter().filter(|vm| vm.spec.image == *name && !other(vm));
             let names: Vec<&str> = on.map(|vm| vm.spec.name.as_str()).collect();
-            (!names.is_empty()).then(|| format!("{name} is used by {}", names.join(", ")))
+            let them = if names.len() == 1 { "it" } else { "them" };
+            let used = || format!("{name} is used by {}; delete {them} first", names.join(", "));
+            (!names.is_empty()).then(used)
         }
         _ => None,
     }

@@ -199,6 +199,18 @@ fn a_draft_survives_esc_and_is_gone_on_with_or_not() {
     ui.send_keys("<esc>jc");
     ui.errand();
     insta::assert_snapshot!("wizard_draft_80x24", ui.screen());
+    // It is said as well if it was on the disk before.
+    ui.send_keys("y");
+    ui.errand();
+    lines(&mut ui, "# nothing");
+    ui.pass(Duration::from_secs(10));
+    ui.errand();
+    assert!(!ui.screen().contains("the draft is kept"), "{}", ui.screen());
+    let kept = ui.desk.draft.lock().unwrap().clone().unwrap();
+    ui.send_keys("<esc>");
+    assert!(ui.screen().contains("the draft is kept"), "{}", ui.screen());
+    ui.send_keys("<esc>3jc");
+    ui.errand();
     // Esc answers nothing.
     ui.send_keys("<esc>c");
     ui.errand();
@@ -347,6 +359,12 @@ fn verbs_are_run_with_what_was_typed() {
     assert!(ui.screen().contains("begin the path with"), "{}", ui.screen());
     ui.send_keys("<ctrl-u>~/my disk.qcow2<enter>");
     assert_eq!(ui.ran().0, "images import /home/me/my disk.qcow2");
+    ui.send_keys("<ctrl-]>");
+    assert!(ui.screen().contains(" import my disk.qcow2 "), "{}", ui.screen());
+    ui.send_keys("3i/tmp/my disk.qcow2 as My Own<enter>");
+    assert!(ui.screen().contains("cannot be in an image's name"), "{}", ui.screen());
+    ui.send_keys("<ctrl-u>/tmp/known as/disk.raw<enter>");
+    assert_eq!(ui.ran().0, "images import /tmp/known as/disk.raw");
     ui.send_keys("<ctrl-]>3i/tmp/my disk.qcow2 as mine<enter>");
     assert_eq!(ui.ran().0, "images import /tmp/my disk.qcow2 --name mine");
     ui.send_keys("<ctrl-]>3e<enter>");
@@ -420,6 +438,14 @@ fn a_run_takes_the_place_of_its_like_that_has_ended() {
         ui.wait_until("its end", |screen| screen.contains("r runs it again"));
     }
     assert_eq!(ui.app.state.panes.len(), 1);
+}
+
+#[test]
+fn ages_of_images_are_not_cut_off() {
+    let mut ui = Ui::new(80, 24, some());
+    ui.picture(|fleet| fleet.images[1].built = Some(UnixMs(100_000_000 - 689_000)));
+    ui.send_keys("3");
+    assert!(ui.screen().contains(" 11m ago "), "{}", ui.screen());
 }
 
 #[test]

@@ -175,6 +175,8 @@ fn a_disk_is_resized_by_a_size_that_is_one() {
     let CommandBody::Resize(_, mib) = ui.command() else { panic!("a resize") };
     assert_eq!(mib, 8192);
     assert!(!ui.screen().contains("New size"), "{}", ui.screen());
+    // Nothing else on the screen would tell.
+    assert!(ui.screen().contains("has 8 GiB from its next start on"), "{}", ui.screen());
 }
 
 #[test]

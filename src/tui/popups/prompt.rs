@@ -7,7 +7,9 @@ use ratatui::{
 
 use crate::{
     config::theme::Slot,
-    domain::{Admission, ByteSize, CommandBody, ImageName, VmId, VmName, VmView, parse_mib},
+    domain::{
+        Admission, ByteSize, CommandBody, ImageName, NoticeLevel, VmId, VmName, VmView, parse_mib,
+    },
     tui::{
         action::{Action, Context},
         event::{Answer, Handled, LayerEvent, Ticket},
@@ -202,11 +204,14 @@ impl Prompt {
     fn accept_path(&mut self, cx: &mut Cx<'_>) {
         let text = self.text.trim();
         let (path, name) = match (&self.kind, text.rsplit_once(" as ")) {
-            (Kind::Import, Some((path, name))) if name.parse::<ImageName>().is_ok() => {
-                (path.trim(), Some(name))
-            }
+            // A path may have such words in it, but then the file is in another directory.
+            (Kind::Import, Some((path, name))) if !name.contains('/') => (path.trim(), Some(name)),
             _ => (text, None),
         };
+        if let Some(Err(why)) = name.map(str::parse::<ImageName>) {
+            self.problem = Some(why.to_string());
+            return;
+        }
         let path = match (path.strip_prefix("~/"), &cx.state.home) {
             (Some(rest), Some(home)) => home.join(rest).to_string_lossy().into_owned(),
             _ => path.to_owned(),
@@ -222,7 +227,10 @@ impl Prompt {
                     let arguments = ["import", &path, "--name", name];
                     verb(format!("import {name}"), &arguments, Some(name))
                 }
-                None => verb("import".to_owned(), &["import", &path], None),
+                None => {
+                    let file = path.rsplit('/').find(|part| !part.is_empty()).unwrap_or("/");
+                    verb(format!("import {file}"), &["import", &path], None)
+                }
             },
         };
         builds::run(run, false, cx);
@@ -287,6 +295,13 @@ impl Layer for Prompt {
                     Answer::Gone => Some("the supervisor has ended".to_owned()),
                 };
                 if self.problem.is_none() {
+                    if let (Kind::Resize(id), Ok(mib)) = (&self.kind, parse_mib(&self.text))
+                        && let Some(vm) = cx.state.vm(id)
+                    {
+                        let size = ByteSize(mib << 20);
+                        let text = format!("{} has {size} from its next start on", vm.spec.name);
+                        cx.toast(NoticeLevel::Info, text, "its file system grows by itself");
+                    }
                     cx.close();
                 }
             }

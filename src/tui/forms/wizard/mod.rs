@@ -80,6 +80,8 @@ pub struct Wizard {
     scroll: usize,
     /// Whether the review was seen: from then on the forms show their problems, too.
     tried: bool,
+    /// Whether anything was changed since it was opened.
+    typed: bool,
 }
 
 impl Wizard {
@@ -127,6 +129,7 @@ impl Wizard {
             problem: None,
             scroll: 0,
             tried: draft.step == Step::Review,
+            typed: false,
             draft,
         };
         this.follow(cx);
@@ -246,6 +249,7 @@ impl Wizard {
     /// Something was changed: it is kept in a moment.
     fn changed(&mut self, cx: &mut Cx<'_>) {
         self.problem = None;
+        self.typed = true;
         self.follow(cx);
         cx.state.draft = Some((self.draft.text(), cx.state.now.mono + KEEP_AFTER));
     }
@@ -289,7 +293,7 @@ impl Wizard {
     }
 
     fn leave(&mut self, cx: &mut Cx<'_>) {
-        if cx.state.draft.is_some() {
+        if self.typed {
             cx.toast(NoticeLevel::Info, "the draft is kept", "c in Images goes on with it");
         }
         self.keep_if_due(cx, true);

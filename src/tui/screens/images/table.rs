@@ -14,7 +14,7 @@ use crate::{
         chrome,
         layers::Draw,
         screens::browser::{self, Parts, columns},
-        text::age,
+        text::{age, width},
         widgets::put,
     },
 };
@@ -147,6 +147,17 @@ impl Images {
     }
 }
 
+/// How long ago, in that many columns.
+fn rough(ms: u64, columns: u16) -> String {
+    let age = age(ms);
+    let whole = format!("{age} ago");
+    if width(&whole) <= usize::from(columns) {
+        return whole;
+    }
+    // Of “11m 29s” the minutes are enough.
+    format!("{} ago", age.split(' ').next().unwrap_or_default())
+}
+
 fn draw_cell(
     column: Column,
     at: Rect,
@@ -172,8 +183,7 @@ fn draw_cell(
         }
         Column::Built => match image.built.filter(|at| at.0 > 0) {
             Some(built) => {
-                let ago = age(cx.state.now.wall.since(built));
-                (format!("{ago} ago"), Slot::Text)
+                (rough(cx.state.now.wall.since(built), at.width.saturating_sub(1)), Slot::Text)
             }
             None => (String::new(), Slot::TextDim),
         },
