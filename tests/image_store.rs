@@ -100,7 +100,7 @@ fn what_was_exported_is_imported_as_it_was() {
     assert!(fs::metadata(&file).unwrap().len() < 1 << 20);
     home.ok(&["images", "verify"]);
     let again = home.run(&["images", "export", "tiny", file.to_str().unwrap()]);
-    again.fails(1, &["tiny.tar.zst", "exists"]);
+    again.fails(1, &["tiny.tar.zst is there already", "choose another file"]);
     let taken = home.run(&["images", "import", file.to_str().unwrap(), "--name", "mine"]);
     taken.fails(1, &["there is an image of that name", "--replace"]);
     let taken = home.run(&["images", "import", file.to_str().unwrap()]);
@@ -116,6 +116,43 @@ fn what_was_exported_is_imported_as_it_was() {
     fs::write(&base, bytes).unwrap();
     let broken = home.run(&["images", "verify", "mine"]);
     broken.fails(1, &["mine is not as it was made", &sha256]);
+}
+
+#[test]
+fn an_image_that_cannot_be_read_is_said_and_nothing_of_it_is_removed() {
+    let (home, file) = with_image("mine");
+    let metadata = home.state().join("images/mine/image.json");
+    let whole = fs::read(&metadata).unwrap();
+    fs::write(&metadata, &whole[..40]).unwrap();
+    let told = ["cannot use the image", "images/mine/image.json: it is damaged", "move "];
+    // Of the others all is said as well.
+    let all_but = |ran: &Ran, other: &str, told: &[&str]| {
+        let all = told.iter().all(|words| ran.err.contains(words));
+        assert!(ran.code == 1 && all && ran.out.contains(other), "{ran}");
+    };
+    all_but(&home.run(&["images"]), "tiny", &told);
+    for args in [["show", "mine"], ["verify", "mine"]] {
+        home.run(&["images", args[0], args[1]]).fails(1, &told);
+    }
+    all_but(&home.run(&["images", "verify"]), "tiny: as it was made", &told);
+    let checks: Value = serde_json::from_str(&home.run(&["doctor", "--json"]).out).unwrap();
+    let checks = checks["checks"].as_array().unwrap();
+    let of_images = checks.iter().find(|check| check["id"] == "images").expect("a check");
+    assert!(of_images["what"].as_str().unwrap().contains("mine"), "{of_images}");
+    // As it may be mended, its content stays.
+    home.ok(&["create", "web", "--image", "tiny"]);
+    assert_eq!(files(&home, "bases").len(), 1);
+    fs::write(&metadata, whole).unwrap();
+    home.ok(&["images", "verify"]);
+    // One without its disk is told as well.
+    let base = home.state().join("bases").join(&files(&home, "bases")[0]);
+    fs::remove_file(base).unwrap();
+    all_but(&home.run(&["images"]), "tiny", &["cannot use the image mine", "it is missing"]);
+    home.ok(&["images", "import", file.to_str().unwrap(), "--name", "mine", "--replace"]);
+    home.ok(&["images", "verify"]);
+    let to = home.path().join("nowhere/x");
+    let nowhere = home.run(&["images", "export", "mine", to.to_str().unwrap()]);
+    nowhere.fails(1, &["there is no such directory", "make it"]);
 }
 
 #[test]

@@ -21,6 +21,7 @@ use super::{
     setup::Setup,
 };
 use crate::{
+    bundle::{self, Bundle},
     domain::{ByteSize, CommandBody, ImageName, ImageView, Problem, Recipe, StaleReason},
     host::fault,
     image::{Catalog, lineage},
@@ -43,7 +44,7 @@ pub fn run(verb: Option<&ImagesVerb>, connect: Connect) -> Outcome {
     let catalog = supervisor::catalog(&setup.options);
     fault::arm("ui");
     match verb.unwrap_or(&ImagesVerb::Ls(ImagesLs::default())) {
-        ImagesVerb::Ls(ls) => list(ls, &catalog),
+        ImagesVerb::Ls(ls) => list(ls, &catalog, &setup),
         ImagesVerb::Show(show) => one(show, &catalog),
         ImagesVerb::Tree => tree(&catalog),
         ImagesVerb::Rm(rm) => remove(rm, &catalog, connect, &setup),
@@ -144,7 +145,7 @@ fn print_json(value: &impl Serialize) -> Outcome {
     Ok(exit::OK)
 }
 
-fn list(ls: &ImagesLs, catalog: &Catalog) -> Outcome {
+fn list(ls: &ImagesLs, catalog: &Catalog, setup: &Setup) -> Outcome {
     let views = catalog.list();
     let users = users(catalog)?;
     if ls.json {
@@ -152,6 +153,15 @@ fn list(ls: &ImagesLs, catalog: &Catalog) -> Outcome {
         return print_json(&List { version: VERSION, images });
     }
     tell_bad_manifests(catalog, &views);
+    let mut broken: Vec<_> = catalog.broken().into_iter().map(|(_, problem)| problem).collect();
+    if catalog.bundle().is_none()
+        && let Ok(located) = bundle::locate(&setup.options.runtime_dir)
+    {
+        broken.extend(Bundle::open(&located.dir).err());
+    }
+    for problem in &broken {
+        out::error(problem);
+    }
     if views.is_empty() {
         out::progress("no images yet: `banger runtime bootstrap` makes the first");
         return Ok(exit::OK);
@@ -164,11 +174,14 @@ fn list(ls: &ImagesLs, catalog: &Catalog) -> Outcome {
             out::progress(&format!("{}*: {reason}", view.name));
         }
     }
-    Ok(exit::OK)
+    Ok(if broken.is_empty() { exit::OK } else { exit::FAILED })
 }
 
 /// What is said of an image that has the name of the one it was made from.
 const IN_PLACE: &str = "  in the place of the runtime directory's";
+
+/// How many names are listed when none is near.
+const LISTED: usize = 8;
 
 const COLUMNS: usize = 7;
 const HEADER: [&str; COLUMNS] = ["NAME", "ORIGIN", "FROM", "SIZE", "USED", "AGE", "VMS"];
@@ -203,11 +216,25 @@ fn tell_bad_manifests(catalog: &Catalog, views: &[ImageView]) {
     }
 }
 
-fn find<'a>(views: &'a [ImageView], name: &str) -> Result<&'a ImageView, Problem> {
+fn find<'a>(
+    views: &'a [ImageView],
+    name: &str,
+    catalog: &Catalog,
+) -> Result<&'a ImageView, Problem> {
     views.iter().find(|view| view.name == name).ok_or_else(|| {
-        let why = match find::nearest(name, views.iter().map(|view| view.name.as_str())) {
-            Some(near) => format!("did you mean {near}?"),
-            None => format!("there are {}", views.len()),
+        let broken = catalog.broken().into_iter().find(|(of, _)| of.as_str() == name);
+        if let Some((_, problem)) = broken {
+            return problem;
+        }
+        let names = || views.iter().map(|view| view.name.as_str());
+        let why = match (find::nearest(name, names()), views.len()) {
+            (_, 0) => "there are no images yet".to_owned(),
+            (Some(near), _) => format!("did you mean {near}?"),
+            (None, count) => {
+                let more = if count > LISTED { ", …" } else { "" };
+                let listed: Vec<_> = names().take(LISTED).collect();
+                format!("there are {}{more}", listed.join(", "))
+            }
         };
         let name: String = name.chars().take(80).collect();
         Problem::new(format!("there is no image “{name}”"), why, "`banger images` lists them")
@@ -216,7 +243,7 @@ fn find<'a>(views: &'a [ImageView], name: &str) -> Result<&'a ImageView, Problem
 
 fn one(show: &ImagesShow, catalog: &Catalog) -> Outcome {
     let views = catalog.list();
-    let view = find(&views, &show.name)?;
+    let view = find(&views, &show.name, catalog)?;
     let users = users(catalog)?;
     let metadata = catalog.metadata(&view.name).unwrap_or_default();
     let wanted = catalog.wanted(&view.name);
@@ -306,7 +333,7 @@ fn remove(rm: &ImagesRm, catalog: &Catalog, connect: Connect, setup: &Setup) -> 
     let mut all_well = true;
     let mut doomed = Vec::new();
     for name in &rm.names {
-        match find(&views, name) {
+        match find(&views, name, catalog) {
             Ok(view) if doomed.contains(&view.name) => {}
             Ok(view) => doomed.push(view.name.clone()),
             Err(problem) => {
@@ -352,13 +379,20 @@ fn rename_one(rename: &ImagesRename, connect: Connect, setup: &Setup) -> Outcome
 fn verify_all(verify: &ImagesVerify, catalog: &Catalog) -> Outcome {
     let views = catalog.list();
     let names: Vec<String> = match &verify.names[..] {
-        [] => views.iter().map(|view| view.name.clone()).collect(),
+        [] => {
+            let unread = catalog.broken().into_iter().map(|(name, _)| name.to_string());
+            let mut names: Vec<_> = views.iter().map(|view| view.name.clone()).collect();
+            names.extend(unread);
+            names.sort();
+            names.dedup();
+            names
+        }
         names => names.to_vec(),
     };
     let cancel = cancel_on_signal()?;
     let mut all_well = true;
     for name in names {
-        let size = match find(&views, &name) {
+        let size = match find(&views, &name, catalog) {
             Ok(view) => view.size,
             Err(problem) => {
                 all_well = false;

@@ -82,15 +82,29 @@ pub fn is_native(path: &Path) -> io::Result<bool> {
 pub fn export(catalog: &Catalog, name: &str, to: &Path, tell: Tell<'_>) -> Result<bool, Problem> {
     let what = || format!("cannot export the image {name}");
     let failed = |at: &Path, e: &io::Error| {
-        let hint = match e.kind() {
-            io::ErrorKind::AlreadyExists => "choose another file, or remove that one",
-            io::ErrorKind::StorageFull => "make room, or choose another place",
-            _ => "",
+        let at = at.display();
+        let (why, hint) = match e.kind() {
+            io::ErrorKind::AlreadyExists => {
+                (format!("{at} is there already"), "choose another file, or remove that one")
+            }
+            io::ErrorKind::NotFound => {
+                (format!("{at}: there is no such directory"), "make it, or choose another place")
+            }
+            io::ErrorKind::PermissionDenied => {
+                (format!("{at}: {e}"), "choose a directory that you may write to")
+            }
+            io::ErrorKind::StorageFull => {
+                (format!("{at}: {e}"), "make room, or choose another place")
+            }
+            _ => (format!("{at}: {e}"), "choose another place"),
         };
-        Problem::new(what(), format!("{}: {e}", at.display()), hint)
+        Problem::new(what(), why, hint)
     };
     let image = catalog.open(name)?;
-    let disk = Reader::open(image.path()).map_err(|e| failed(image.path(), &e))?;
+    let disk = Reader::open(image.path()).map_err(|e| {
+        let hint = "`banger images verify` says what is wrong with images";
+        Problem::new(what(), format!("{}: {e}", image.path().display()), hint)
+    })?;
     if to.symlink_metadata().is_ok() {
         return Err(failed(to, &io::ErrorKind::AlreadyExists.into()));
     }

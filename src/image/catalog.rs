@@ -78,6 +78,18 @@ impl Catalog {
         views.into_values().map(|view| self.judged(view, &sums)).collect()
     }
 
+    /// What is wrong with images of the user's: those that cannot be read, which no list has, and
+    /// those whose disk is gone. Reads 2 KiB of each.
+    #[must_use]
+    pub fn broken(&self) -> Vec<(ImageName, Problem)> {
+        let directories = content::directories(&self.layout).unwrap_or_default();
+        let broken = |(name, _): (ImageName, PathBuf)| {
+            let problem = self.open(name.as_str()).err()?;
+            Some((name, problem))
+        };
+        directories.into_iter().filter_map(broken).collect()
+    }
+
     /// Finds an image and checks its file: there, of the recorded size, and an ext4 file system
     /// that fits in. Reads 2 KiB. A staged image that was sealed is found by its name as well.
     ///

@@ -79,6 +79,7 @@ impl From<io::Error> for Failure {
                     io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData => {
                         "fetch or make it again, and compare its checksum"
                     }
+                    io::ErrorKind::NotFound => "check the path",
                     io::ErrorKind::PermissionDenied => "check its owner and its permissions",
                     _ => "look at the reason, then try again",
                 };

@@ -6,6 +6,7 @@ use super::{Subject, ledger, names, network};
 use crate::{
     bundle::{self, Bundle, KernelNews},
     domain::{CheckView, HostReport, Layout, Problem},
+    image::Catalog,
     monitor::Ground,
     store::Store,
 };
@@ -48,6 +49,15 @@ pub(super) fn bundle(subject: &Subject) -> CheckView {
         format!("{}, with the images {}", located.dir.display(), names.join(", ")),
         format!("{}; `banger runtime verify` checks every file of it", located.origin),
     )
+}
+
+/// The user's images, if something is wrong with one.
+pub(super) fn images(layout: &Layout) -> Option<CheckView> {
+    let broken = Catalog::new(layout, None, Path::new("")).broken();
+    let (_, first) = broken.first()?;
+    let names: Vec<&str> = broken.iter().map(|(name, _)| name.as_str()).collect();
+    let what = format!("these images of yours cannot be used: {}", names.join(", "));
+    Some(CheckView::warning("images", what, first.why.clone(), first.hint.clone()))
 }
 
 /// The database, and what can only be told with it: what was made, and what is left over.

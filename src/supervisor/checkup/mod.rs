@@ -93,6 +93,7 @@ pub fn report(subject: &Subject) -> HostReport {
         HostReport { at: now(), checks, made: Vec::new(), orphans: Vec::new(), calls: Vec::new() };
     if let Some(layout) = &subject.layout {
         report.checks.push(directories(layout));
+        report.checks.extend(files::images(layout));
         report.checks.extend(host::space(layout));
         report.checks.push(choices::overlay(&host));
         report.checks.push(network::device_mapper());
