@@ -37,6 +37,7 @@ use crate::{
         signals,
     },
     domain::{ByteSize, ImageOrigin, Problem},
+    host::disk,
     image::{
         Catalog, Metadata, Parent, Staged,
         build::{self, Host, Mounted, Parts, Session, Step},
@@ -45,6 +46,9 @@ use crate::{
 
 /// How often a question looks whether we are to end.
 const LOOK_MS: u16 = 100;
+
+/// With fewer bytes than this free, that is the reason why a step failed: ext4 and apt leave some.
+const FULL: u64 = 16 << 20;
 
 /// The number of SIGINT: Ctrl-C, after which a user at a terminal is asked.
 const INTERRUPT: i32 = 2;
@@ -197,7 +201,10 @@ impl Build {
                     self.footer("done", since);
                     return Ok(());
                 }
-                Err(problem) => problem,
+                Err(problem) => {
+                    let free = disk::free_space(self.staged.dir()).unwrap_or(u64::MAX);
+                    of_full_disk(problem, free)
+                }
             };
             let signal = self.asked.load(Ordering::Relaxed);
             if !self.interactive || !matches!(signal, 0 | INTERRUPT) {
@@ -319,6 +326,16 @@ impl Build {
     }
 }
 
+/// What failed, with the reason that a step does not see: the image is a sparse file, and its file
+/// system says “I/O error” or “read-only” when the one below it is full.
+fn of_full_disk(problem: Problem, free: u64) -> Problem {
+    if free >= FULL {
+        return problem;
+    }
+    let why = format!("{}; the file system of the state directory is full", problem.why);
+    Problem::new(problem.what, why, "make room there, then build again from the beginning")
+}
+
 /// Takes the terminal back from a shell that ran in other namespaces: it made itself the terminal's
 /// foreground, and had no word for us to give it back to.
 fn take_terminal() {
@@ -332,4 +349,18 @@ fn take_terminal() {
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_that_fails_on_a_full_disk_says_so() {
+        let problem = Problem::new("the step packages failed", "apt could not do it", "look above");
+        assert_eq!(of_full_disk(problem.clone(), FULL), problem);
+        let full = of_full_disk(problem, FULL - 1);
+        assert!(full.why.starts_with("apt could not do it; "), "{full}");
+        assert!(full.why.ends_with("is full") && full.hint.contains("make room"), "{full}");
+    }
 }
