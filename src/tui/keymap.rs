@@ -1,5 +1,7 @@
 //! The key map of all actions: defaults from the table, changed by the user's `keymap.toml`.
 
+use ratatui::crossterm::event::{KeyCode, KeyModifiers};
+
 use super::action::{ALL, Action, Context};
 use crate::{
     config::keymap::{ActionKeys, Chord, Keymap, Keys, Lookup, Next, Overrides},
@@ -84,13 +86,23 @@ impl KeyMap {
     /// The preferred keys of an action in the first of `contexts` that has any.
     #[must_use]
     pub fn keys_of(&self, contexts: &[Context], action: Action) -> Option<&Keys> {
-        contexts.iter().find_map(|context| self.map.keys_of(context.id(), action).next())
+        contexts.iter().find_map(|context| self.all_keys_of(*context, action).next())
     }
 
     /// All keys of an action in a context, the preferred first.
     pub fn all_keys_of(&self, context: Context, action: Action) -> impl Iterator<Item = &Keys> {
-        self.map.keys_of(context.id(), action)
+        let keys = self.map.keys_of(context.id(), action);
+        keys.filter(move |keys| context != Context::Palette || !is_text(keys))
     }
+}
+
+/// Whether it is typed where text is: there it has no other meaning, whatever the table has.
+fn is_text(keys: &Keys) -> bool {
+    let typed = |chord: &Chord| {
+        let plain = !chord.mods().intersects(KeyModifiers::CONTROL | KeyModifiers::ALT);
+        plain && matches!(chord.code(), KeyCode::Char(_))
+    };
+    keys.chords().first().is_some_and(typed)
 }
 
 #[cfg(test)]
@@ -111,6 +123,14 @@ mod tests {
         assert_eq!(press(&stack, "g g"), Lookup::Matched(Action::Top));
         assert_eq!(press(&stack, "g m"), Lookup::Matched(Action::GoMachines));
         assert_eq!(press(&stack, "g ?"), Lookup::NotFound);
+    }
+
+    #[test]
+    fn no_letter_is_named_as_a_key_where_it_is_typed() {
+        let map = KeyMap::new(&Overrides::default()).expect("the defaults agree");
+        let keys = |context| map.keys_of(&[context], Action::Up).map(ToString::to_string);
+        assert_eq!(keys(Context::Palette).as_deref(), Some("↑"));
+        assert_eq!(keys(Context::List).as_deref(), Some("k"));
     }
 
     #[test]
