@@ -16,7 +16,7 @@ use super::{
     runtime::cancel_on_signal,
 };
 use crate::{
-    domain::{ByteSize, ImageName, ImageOrigin, ImageView, Problem, parse_mib},
+    domain::{ByteSize, ImageName, ImageOrigin, ImageView, Problem, VmSpec, parse_mib},
     image::{
         Catalog, Metadata,
         import::{self, Imported, Options, Progress},
@@ -31,7 +31,7 @@ pub fn run(args: &ImagesImport, name: Option<ImageName>, catalog: &Catalog) -> O
     let began = Instant::now();
     let options =
         Options { size: mib("--size", args.size.as_deref())?.map(|m| m << 20), kind: args.kind };
-    let memory = mib("--memory", args.memory.as_deref())?.unwrap_or(import::DEFAULT_MEMORY_MIB);
+    let memory = memory(args.memory.as_deref())?;
     // Before the work, not after it.
     let early = name.clone().or_else(|| name_of(&args.file, None));
     if let Some(name) = early.as_ref().filter(|_| !args.replace) {
@@ -66,6 +66,16 @@ pub fn run(args: &ImagesImport, name: Option<ImageName>, catalog: &Catalog) -> O
     let view = staged.publish(catalog, &name, sealed, None, args.replace)?;
     out::line(summary(&view, &imported))?;
     Ok(exit::OK)
+}
+
+/// What machines of it get by default.
+fn memory(text: Option<&str>) -> Result<u64, Failure> {
+    let memory = mib("--memory", text)?.unwrap_or(import::DEFAULT_MEMORY_MIB);
+    if VmSpec::MEMORY_MIB.contains(&memory) {
+        return Ok(memory);
+    }
+    let why = format!("a machine has 64 MiB to 1 TiB of memory, not {memory} MiB");
+    Err(Failure::Usage(Problem::new("cannot use --memory", why, "512M, 2G")))
 }
 
 fn summary(view: &ImageView, imported: &Imported) -> String {
@@ -187,6 +197,20 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_image_wants_as_much_memory_as_a_machine_may_have() {
+        for (text, expected) in [
+            (None, Some(import::DEFAULT_MEMORY_MIB)),
+            (Some("64M"), Some(64)),
+            (Some("2G"), Some(2048)),
+        ] {
+            assert_eq!(memory(text).ok(), expected, "{text:?}");
+        }
+        for text in ["1", "63M", "2000G", "much"] {
+            assert!(matches!(memory(Some(text)), Err(Failure::Usage(_))), "{text}");
+        }
+    }
 
     #[test]
     fn names_come_from_the_reference_or_the_file() {
