@@ -1,6 +1,11 @@
 //! What the layers share.
 
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{
     action::Action,
@@ -76,10 +81,10 @@ impl Screen {
 /// An image that is being made in a pane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Build {
-    /// Its name.
-    pub name: String,
-    /// The content of the image that had this name before, if there was one.
-    pub before: Option<String>,
+    /// Its name, unless that comes from what is imported.
+    pub name: Option<String>,
+    /// The contents of the images that there were before, by name.
+    pub before: BTreeMap<String, String>,
     /// Where it is being made.
     pub pane: PaneId,
     /// Whether the wizard's draft becomes it.

@@ -372,6 +372,19 @@ fn verbs_are_run_with_what_was_typed() {
 }
 
 #[test]
+fn what_was_imported_is_selected_whatever_it_is_called() {
+    let mut ui = Ui::new(80, 24, some());
+    ui.send_keys("3i/tmp/disk.qcow2<enter>");
+    let (words, guest) = ui.ran();
+    assert_eq!(words, "images import /tmp/disk.qcow2");
+    ui.picture(|fleet| fleet.images.push(image("zdisk", "Imported", None)));
+    guest.hang_up();
+    ui.wait_until("the news", |screen| screen.contains("the image zdisk is ready"));
+    assert_eq!(ui.app.state.screen, Screen::Images);
+    assert_eq!(ui.app.state.image.as_deref(), Some("zdisk"));
+}
+
+#[test]
 fn images_are_renamed_and_deleted_when_that_was_meant() {
     let mut ui = Ui::new(80, 24, some());
     ui.send_keys("3jjR");

@@ -1,7 +1,7 @@
 //! Images that are made in panes: what comes of them is told, and the new one is shown.
 
 use crate::{
-    domain::NoticeLevel,
+    domain::{ImageView, NoticeLevel},
     term::PaneState,
     tui::{
         effect::{Effect, Errand},
@@ -15,12 +15,13 @@ use crate::{
 /// Runs a verb on images in a pane and goes there; what it makes is waited for. `draft` is whether
 /// the wizard's draft has become that image then.
 pub fn run(run: Run, draft: bool, cx: &mut Cx<'_>) {
-    let makes = run.makes.clone();
+    let name = run.makes.clone();
+    let makes = name.is_some() || run.arguments.get(1).is_some_and(|verb| verb == "import");
     panes::run(run, cx);
-    let (Some(name), Some(entry)) = (makes, cx.state.panes.current()) else { return };
+    let Some(entry) = cx.state.panes.current().filter(|_| makes) else { return };
     let pane = entry.id;
-    let there = cx.state.fleet.images.iter().find(|image| image.name == name);
-    let before = there.map(|image| image.sha256.clone());
+    let sums = cx.state.fleet.images.iter().map(|image| (image.name.clone(), image.sha256.clone()));
+    let before = sums.collect();
     cx.state.builds.retain(|build| build.pane != pane);
     cx.state.builds.push(Build { name, before, pane, draft });
 }
@@ -29,12 +30,17 @@ pub fn run(run: Run, draft: bool, cx: &mut Cx<'_>) {
 /// open: then nobody is taken elsewhere.
 pub fn follow(busy: bool, cx: &mut Cx<'_>) {
     let builds = std::mem::take(&mut cx.state.builds);
+    let named: Vec<String> = builds.iter().filter_map(|build| build.name.clone()).collect();
     for build in builds {
-        let fleet = &cx.state.fleet;
-        let image = fleet.images.iter().find(|image| image.name == build.name);
-        let made = image.is_some_and(|image| Some(&image.sha256) != build.before.as_ref());
+        let is_of = |image: &&ImageView| match &build.name {
+            Some(name) => image.name == *name,
+            None => !named.contains(&image.name),
+        };
+        let is_new = |image: &&ImageView| build.before.get(&image.name) != Some(&image.sha256);
+        let image = cx.state.fleet.images.iter().filter(is_of).find(is_new);
+        let made = image.map(|image| image.name.clone());
         let alive = cx.state.panes.get(build.pane).map(crate::tui::pane::Entry::is_alive);
-        match (made, alive) {
+        match (made.is_some(), alive) {
             // Closed before it was done.
             (false, None) => continue,
             // It is published a moment before its pane ends, or after, as the picture comes.
@@ -44,14 +50,15 @@ pub fn follow(busy: bool, cx: &mut Cx<'_>) {
             }
             (true, _) => {}
         }
+        let Some(name) = made else { continue };
         if build.draft {
             let ticket = cx.state.next_ticket();
             cx.state.draft = None;
-            cx.effect(Effect::Desk(ticket, Errand::Built(build.name.clone())));
+            cx.effect(Effect::Desk(ticket, Errand::Built(name.clone())));
         }
         let here = cx.state.panes.current().is_some_and(|entry| entry.id == build.pane);
-        cx.state.image = Some(build.name.clone());
-        let text = format!("the image {} is ready", build.name);
+        let text = format!("the image {name} is ready");
+        cx.state.image = Some(name);
         if cx.state.screen == Screen::Images || (cx.state.screen == Screen::Panes && here && !busy)
         {
             cx.toast(NoticeLevel::Info, text, "n makes a machine of it");
