@@ -48,6 +48,8 @@ struct Guest {
     without: Option<SshEndpoint>,
     /// What the user should know of it as long as it is so.
     note: Option<Problem>,
+    /// What is shown if there is nothing else.
+    standing: Option<Problem>,
     /// It was paused for a problem, and not by the user.
     in_trouble: bool,
     /// Its CPUs stand still.
@@ -59,6 +61,10 @@ struct Guest {
 impl Guest {
     const fn is_up(&self) -> bool {
         self.ready || self.without.is_some()
+    }
+
+    fn shown(&self) -> Option<Problem> {
+        self.note.clone().or_else(|| self.standing.clone())
     }
 }
 
@@ -87,6 +93,8 @@ pub struct Set {
     pub ssh: SshEndpoint,
     /// Its address on the bridge.
     pub address: Option<Ipv4Addr>,
+    /// What the user should know of a run like this.
+    pub note: Option<Problem>,
 }
 
 /// A VM under its monitor.
@@ -121,18 +129,21 @@ impl<'a> Life<'a> {
 
     async fn until_off(&mut self, stage: &mut dyn Stage) -> ExitReason {
         loop {
-            let mut machine = match self.launch(stage).await {
-                Ok(machine) => machine,
+            let (mut machine, standing) = match self.launch(stage).await {
+                Ok(launched) => launched,
                 Err(why) => return ExitReason::StartFailed { why },
             };
-            if let Some(reason) = self.attend(&mut machine).await {
+            if let Some(reason) = self.attend(&mut machine, standing).await {
                 return reason;
             }
             tracing::info!("the guest asked for a reboot");
         }
     }
 
-    async fn launch(&mut self, stage: &mut dyn Stage) -> Result<Noted<'a>, String> {
+    async fn launch(
+        &mut self,
+        stage: &mut dyn Stage,
+    ) -> Result<(Noted<'a>, Option<Problem>), String> {
         let mut tries = 0;
         loop {
             let set = stage.set().map_err(|problem| one_line(&problem))?;
@@ -140,7 +151,7 @@ impl<'a> Life<'a> {
                 s.ssh = Some(set.ssh.clone());
                 s.address = set.address;
                 s.vmm_pid = None;
-                s.problem = None;
+                s.problem.clone_from(&set.note);
                 s.boot = BootTimes::default();
             });
             self.enter(MonitorPhase::Preparing);
@@ -158,7 +169,7 @@ impl<'a> Life<'a> {
                     self.status.send_modify(|s| s.vmm_pid = Some(machine.pid()));
                     self.enter(MonitorPhase::Booting);
                     self.mark(BootMark::Vmm);
-                    return Ok(machine);
+                    return Ok((machine, set.note));
                 }
                 Err(error) if !stage.is_whole() && tries < TRIES => {
                     tracing::info!(%error, "the runtime directory was replaced meanwhile");
@@ -174,8 +185,12 @@ impl<'a> Life<'a> {
     }
 
     /// Until the VMM is gone: the reason if the VM is off, nothing if it is to start again.
-    async fn attend(&mut self, machine: &mut dyn Machine) -> Option<ExitReason> {
-        let mut guest = Guest::default();
+    async fn attend(
+        &mut self,
+        machine: &mut dyn Machine,
+        standing: Option<Problem>,
+    ) -> Option<ExitReason> {
+        let mut guest = Guest { standing, ..Guest::default() };
         let patience = unheard::patience(self.status.borrow().vmm);
         let mut late = pin!(sleep(patience));
         let mut waits = true;
@@ -273,9 +288,10 @@ impl<'a> Life<'a> {
     fn note(&self, guest: &mut Guest, note: Option<Problem>) {
         guest.note = note;
         if !guest.still {
+            let shown = guest.shown();
             self.status.send_if_modified(|s| {
-                let changed = s.problem != guest.note;
-                s.problem.clone_from(&guest.note);
+                let changed = s.problem != shown;
+                s.problem = shown;
                 changed
             });
         }
@@ -319,7 +335,7 @@ impl<'a> Life<'a> {
         })?;
         guest.still = still;
         guest.in_trouble = problem.is_some();
-        let shown = problem.or_else(|| guest.note.clone().filter(|_| !still));
+        let shown = problem.or_else(|| guest.shown().filter(|_| !still));
         self.status.send_modify(|s| s.problem = shown);
         self.enter(match (still, guest.is_up()) {
             (true, _) => MonitorPhase::Paused,

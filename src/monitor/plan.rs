@@ -88,6 +88,18 @@ impl Plan<'_> {
         })
     }
 
+    /// What the user should know of a machine made with this runtime directory.
+    pub fn note(&self) -> Option<Problem> {
+        self.bundle.modules().is_none().then(|| {
+            let dir = self.bundle.dir().display();
+            Problem::new(
+                "it runs without the kernel's modules",
+                format!("the runtime directory {dir} has no modules.img: an older banger made it"),
+                "run `banger runtime bootstrap`, then restart the VM",
+            )
+        })
+    }
+
     /// All guests of a runtime directory have the same file of modules, and the host's memory
     /// holds it once.
     fn given(&self, root: PathBuf, way: &Way) -> Result<Given, String> {

@@ -112,7 +112,7 @@ impl HostStage<'_> {
             self.note(kind_of(&piece), &piece.path().to_string_lossy(), &json!(null))?;
         }
         self.note_vmm(None)?;
-        Ok(Set { machine, ssh, address })
+        Ok(Set { machine, ssh, address, note: self.plan.note() })
     }
 }
 

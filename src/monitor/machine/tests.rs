@@ -9,8 +9,9 @@ use crate::{
     vmm::fake::{FakeBackend, Script},
 };
 
-/// A stage that notes nothing and counts its ports; up to a number of them it was replaced.
-struct Ports(u16, u16);
+/// A stage that notes nothing and counts its ports; up to a number of them it was replaced. It says
+/// what the user should know.
+struct Ports(u16, u16, Option<Problem>);
 
 impl Stage for Ports {
     fn set(&mut self) -> Result<Set, Problem> {
@@ -27,7 +28,8 @@ impl Stage for Ports {
             socket: "/none".into(),
         };
         let ssh = SshEndpoint { host: "127.0.0.1".into(), port: self.0 };
-        Ok(Set { machine: spec, ssh, address: None })
+        let note = self.2.clone();
+        Ok(Set { machine: spec, ssh, address: None, note })
     }
 
     fn launched(&mut self, _pid: u32) {}
@@ -58,7 +60,7 @@ async fn live<T>(
     backend: &FakeBackend,
     test: impl AsyncFnOnce(&mut Outside) -> T,
 ) -> (ExitReason, T) {
-    live_on(Ports(1000, 0), backend, test).await
+    live_on(Ports(1000, 0, None), backend, test).await
 }
 
 /// As [`live`], on this stage.
@@ -187,7 +189,7 @@ async fn what_was_launched_of_two_runtime_directories_is_ended_and_launched_agai
     let backend = FakeBackend::new(script());
     // Also when it does not come up, for a file that was there a moment ago.
     backend.fail_launch(VmmError::Unsupported);
-    let (reason, port) = live_on(Ports(1000, 1002), &backend, async |outside| {
+    let (reason, port) = live_on(Ports(1000, 1002, None), &backend, async |outside| {
         boot(outside).await;
         let status = outside.status.borrow().clone();
         outside.orders.send(Order::Stop(StopLadder::polite(1000))).await.expect("taken");
@@ -490,6 +492,22 @@ async fn a_guest_that_stands_still_is_not_late() {
         crate::monitor::order::stand_still(&outside.orders, false, None).await.expect("done");
         assert_eq!(outside.status.borrow().problem, None);
         outside.until("late after all", |s| s.problem.is_some()).await;
+        outside.orders.send(Order::Stop(StopLadder::kill())).await.expect("taken");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_known_of_a_run_from_its_start_is_shown_when_there_is_nothing_else() {
+    let backend = FakeBackend::new(script());
+    let note = Problem::new("it runs without modules", "there are none", "bootstrap");
+    live_on(Ports(1000, 0, Some(note.clone())), &backend, async |outside| {
+        outside.until("booting", |s| s.phase == MonitorPhase::Booting).await;
+        assert_eq!(outside.status.borrow().problem, Some(note.clone()));
+        send(outside, &[Marker::Up { uptime_ms: 1 }]).await;
+        outside.until("another", |s| s.problem.is_some() && s.problem != Some(note.clone())).await;
+        send(outside, &[Marker::SshReady { uptime_ms: 2 }]).await;
+        outside.until("the first again", |s| s.problem == Some(note.clone())).await;
         outside.orders.send(Order::Stop(StopLadder::kill())).await.expect("taken");
     })
     .await;
