@@ -225,7 +225,13 @@ async fn carry(
                 show_step(name, job, &mut shown);
                 Ok(())
             };
-            follow(fleet.clone(), job, name, until, show).await?;
+            let followed = follow(fleet.clone(), job, name, until, show).await;
+            // The supervisor's patience with a boot may end before that of the user.
+            let is_up = |vm: &Arc<VmView>| vm.spec.name.as_str() == name && vm.phase.is_up();
+            match followed {
+                Err(_) if wait.is_some() && fleet.borrow().vms.iter().any(is_up) => {}
+                followed => followed?,
+            }
             done.to_owned()
         }
         Admission::Ignored(sentence) => sentence,

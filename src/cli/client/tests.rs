@@ -250,6 +250,22 @@ fn waiting_ends_when_no_ssh_server_answers() {
 }
 
 #[test]
+fn waiting_goes_on_when_the_supervisor_has_given_up_and_the_guest_still_boots() {
+    let mut client = client(fleet([vm("web")]), |mut fake| async move {
+        fake.answer(Admission::Queued(JobId(1))).await;
+        fake.phase("web", Phase::Booting, None);
+        let problem = Problem::new("web was not ready within 300 s", "no word", "look");
+        fake.job(1, JobState::Failed { problem });
+        tokio::task::yield_now().await;
+        fake.phase("web", Phase::Running, None);
+        fake.fleet.closed().await;
+    });
+    let told = outcomes(&mut client, vec![task("web", Some(60))]);
+    assert_eq!(told[0].1.as_deref(), Ok("started; SSH answers"));
+    release(client);
+}
+
+#[test]
 fn waiting_that_ends_too_early_says_what_is_known() {
     let mut client = client(fleet([vm("web")]), |mut fake| async move {
         fake.phase("web", Phase::Booting, None);
