@@ -25,8 +25,20 @@ fn a_guest_gets_modules_keys_user_data_and_a_larger_disk() {
     let (public, data) = (format!("{key}.pub"), file("data"));
     fs::write(&data, "#cloud-config\npackages: [hello]\n").expect("written");
 
+    let refused = home.fails(&["create", "web", "--image", "tiny", "--user-data", &data]);
+    assert!(refused.err.contains("the image tiny has no cloud-init"), "{refused:?}");
+    // As far as is looked: there it is.
+    let (image, program, script) = (file("with.img"), file("cloud-init"), file("script"));
+    fs::copy(runtime_dir().join("images/tiny.img"), &image).expect("copied");
+    fs::write(&program, "").expect("written");
+    let mut debugfs = Command::new("/usr/sbin/debugfs");
+    fs::write(&script, format!("cd /usr/bin\nwrite {program} cloud-init\n")).expect("written");
+    debugfs.args(["-w", "-f", &script, &image]);
+    assert!(debugfs.output().expect("debugfs runs").status.success());
+    home.ok(&["images", "import", &image, "--name", "with"]);
+
     let with = ["--key", &public, "--user-data", &data, "--overlay", "sparse-copy"];
-    let create = ["create", "web", "--image", "tiny", "--start", "--wait", "--network", "user"];
+    let create = ["create", "web", "--image", "with", "--start", "--wait", "--network", "user"];
     home.ok(&[&create[..], &with].concat());
 
     let modules = "for m in overlay bridge veth nf_tables; do modprobe $m && echo $m; done";

@@ -143,6 +143,8 @@ impl Bundle {
                 default_memory_mib: image.default_memory_mib,
                 sha256: file.sha256.clone(),
                 packages_sha256: image.packages_sha256.clone(),
+                // Ours have it only if the user's own manifest names it.
+                cloud_init: Some(image.packages.lines().any(|line| line.trim() == "cloud-init")),
                 ..ImageView::default()
             },
             path: self.dir.join(&image.file),

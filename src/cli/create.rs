@@ -82,6 +82,18 @@ fn spec(create: &Create, fleet: &Fleet, defaults: &NewVm) -> Result<VmSpec, Fail
         user_data: create.user_data.as_ref().map(whole),
     };
     problems.extend(Given::read(&extras).err().into_iter().flatten());
+    if extras.user_data.is_some() && !problems.iter().any(|p| p.field == Field::UserData) {
+        match image.map(|image| (image.refuses_user_data(), image.cloud_init)) {
+            Some((Some(message), _)) => {
+                problems.push(FieldProblem { field: Field::UserData, message });
+            }
+            Some((None, None)) => out::note(&format!(
+                "whether {} has cloud-init is not known; without it, the user data is not read",
+                draft.image
+            )),
+            _ => {}
+        }
+    }
     if let Some(spec) = &mut spec {
         *spec.extras = extras;
     }

@@ -22,7 +22,9 @@ use super::{
 };
 use crate::{
     bundle::{self, Bundle},
-    domain::{ByteSize, CommandBody, ImageName, ImageView, Problem, Recipe, StaleReason},
+    domain::{
+        ByteSize, CommandBody, ImageName, ImageOrigin, ImageView, Problem, Recipe, StaleReason,
+    },
     host::fault,
     image::{Catalog, lineage},
     store::Store,
@@ -72,6 +74,8 @@ struct Image<'a> {
     built_ms: Option<u64>,
     took_ms: Option<u64>,
     packages_sha256: Option<&'a str>,
+    /// Whether it has cloud-init; null if nobody knows.
+    cloud_init: Option<bool>,
     stale: Vec<Stale<'a>>,
     /// Names of VMs that were made from an image of this name.
     vms: Vec<String>,
@@ -133,6 +137,7 @@ fn json<'a>(view: &'a ImageView, users: &Users) -> Image<'a> {
         built_ms: view.built.map(|at| at.0),
         took_ms: view.took_ms,
         packages_sha256: view.packages_sha256.as_deref(),
+        cloud_init: view.cloud_init,
         stale: view.stale.iter().map(stale).collect(),
         vms: users.get(&view.name).cloned().unwrap_or_default(),
     }
@@ -216,6 +221,17 @@ fn tell_bad_manifests(catalog: &Catalog, views: &[ImageView]) {
     }
 }
 
+/// Said of an imported image without a list of packages.
+const NO_PACKAGES: &str = "not known: it has no list of dpkg's or apk's";
+
+fn cloud_init(view: &ImageView) -> &'static str {
+    match view.cloud_init {
+        Some(true) => "yes: it reads user data (`banger create --user-data`)",
+        Some(false) => "no: user data would not be read",
+        None => "not known",
+    }
+}
+
 fn find<'a>(
     views: &'a [ImageView],
     name: &str,
@@ -281,11 +297,15 @@ fn one(show: &ImagesShow, catalog: &Catalog) -> Outcome {
         (
             "packages",
             if metadata.packages.is_empty() {
-                String::new()
+                match view.origin {
+                    ImageOrigin::Imported => NO_PACKAGES.to_owned(),
+                    _ => String::new(),
+                }
             } else {
                 format!("{} installed (`--json` lists them)", metadata.packages.len())
             },
         ),
+        ("cloud-init", cloud_init(view).to_owned()),
         ("steps", metadata.steps.into_keys().collect::<Vec<_>>().join(" ")),
         ("kernel", metadata.kernel.unwrap_or_default()),
         ("VMs", users.get(&view.name).cloned().unwrap_or_default().join(" ")),

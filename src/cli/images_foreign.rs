@@ -58,6 +58,8 @@ pub fn run(args: &ImagesImport, name: Option<ImageName>, catalog: &Catalog) -> O
         origin: ImageOrigin::Imported,
         source: told(&args.file, &imported),
         built: now(),
+        packages: imported.system.packages.clone(),
+        cloud_init: Some(imported.system.cloud_init),
         took_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
         ..Metadata::default()
     };

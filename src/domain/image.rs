@@ -198,6 +198,9 @@ pub struct ImageView {
     /// user's: then a rebuild makes an image of the user's, which takes its place.
     #[serde(default)]
     pub own_manifest: bool,
+    /// Whether it has cloud-init, which reads user data; `None` if nobody knows.
+    #[serde(default)]
+    pub cloud_init: Option<bool>,
     /// Why it is stale; empty if it is fresh.
     pub stale: Vec<StaleReason>,
 }
@@ -208,6 +211,18 @@ impl ImageView {
     #[must_use]
     pub fn is_shadow(&self) -> bool {
         self.parent.as_deref() == Some(self.name.as_str())
+    }
+
+    /// What becomes of user data for a VM of it: why that is of no use, with what helps.
+    #[must_use]
+    pub fn refuses_user_data(&self) -> Option<String> {
+        (self.cloud_init == Some(false)).then(|| {
+            let name = &self.name;
+            format!(
+                "the image {name} has no cloud-init, which would read it: build an image from \
+                 {name} with the package cloud-init, or put a script into its recipe"
+            )
+        })
     }
 }
 

@@ -69,6 +69,9 @@ pub struct Metadata {
     /// The packages that are installed in it, as “name version”, sorted; empty if nobody looked.
     #[serde(default)]
     pub packages: Vec<String>,
+    /// Whether cloud-init is in it, if somebody looked.
+    #[serde(default)]
+    pub cloud_init: Option<bool>,
     /// The steps of the customization, each with the SHA-256 of its script.
     #[serde(default)]
     pub steps: BTreeMap<String, String>,
@@ -145,6 +148,13 @@ impl Metadata {
         write_file(&dir.join(METADATA_FILE), self.text().as_bytes())
     }
 
+    /// Whether cloud-init is in it: somebody looked, or its packages say so.
+    fn has_cloud_init(&self) -> Option<bool> {
+        let named = |package: &String| package.split(' ').next() == Some("cloud-init");
+        let listed = || (!self.packages.is_empty()).then(|| self.packages.iter().any(named));
+        self.cloud_init.or_else(listed)
+    }
+
     /// What is shown of it under this name; whether it is stale is not known here.
     #[must_use]
     pub fn view(&self, name: &str) -> ImageView {
@@ -161,6 +171,7 @@ impl Metadata {
             took_ms: Some(self.took_ms),
             packages_sha256: self.packages_sha256.clone(),
             own_manifest: false,
+            cloud_init: self.has_cloud_init(),
             stale: Vec::new(),
         }
     }
@@ -233,6 +244,18 @@ mod tests {
             let problem = Metadata::read(dir.path()).unwrap_err();
             assert!(problem.why.contains(why), "{problem}");
         }
+    }
+
+    #[test]
+    fn cloud_init_is_known_by_a_look_or_by_the_packages() {
+        let with = |cloud_init, packages: &[&str]| {
+            let packages = packages.iter().map(|&name| name.to_owned()).collect();
+            Metadata { cloud_init, packages, ..Metadata::default() }.view("web").cloud_init
+        };
+        assert_eq!(with(None, &[]), None);
+        assert_eq!(with(None, &["bash 5"]), Some(false));
+        assert_eq!(with(None, &["bash 5", "cloud-init 22.4"]), Some(true));
+        assert_eq!(with(Some(true), &["bash 5"]), Some(true), "not by a package of dpkg's");
     }
 
     #[test]

@@ -209,7 +209,11 @@ pub fn create<'a>(
         };
         return Err(Problem::new(what(), format!("there is no image “{}”", spec.image), hint));
     }
-    Ok(())
+    let image = images.into_iter().flatten().find(|image| image.name == spec.image);
+    match image.and_then(ImageView::refuses_user_data).filter(|_| spec.extras.user_data.is_some()) {
+        Some(why) => Err(Problem::new(what(), why, "or leave the user data out")),
+        None => Ok(()),
+    }
 }
 
 /// Judges whether a disk can be made `mib` MiB large; `now` is its size if that is known.
@@ -344,6 +348,15 @@ mod tests {
         let spec = draft.validate().expect("valid");
         let at = HostView::default();
         assert_eq!(create(&spec, &at, None, []), Ok(()), "not known yet");
+        let arch =
+            |cloud_init| ImageView { name: "arch".into(), cloud_init, ..ImageView::default() };
+        let mut with = spec.clone();
+        with.extras.user_data = Some("/data".into());
+        for (cloud_init, good) in [(None, true), (Some(true), true), (Some(false), false)] {
+            let judged = create(&with, &at, Some(&[arch(cloud_init)]), []);
+            assert_eq!(judged.is_ok(), good, "{judged:?}");
+            assert_eq!(create(&spec, &at, Some(&[arch(cloud_init)]), []), Ok(()));
+        }
         let tiny = ImageView {
             name: "tiny".into(),
             about: String::new(),

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    domain::{ByteSize, Extras, Field, FieldProblem, VmPaths},
+    domain::{ByteSize, Extras, Field, FieldProblem, ImageView, VmPaths},
     guest::AuthorizedKey,
 };
 
@@ -17,6 +17,9 @@ use crate::{
 pub const USER_DATA_MAX: u64 = 64 << 10;
 /// The most that a file of keys may have, in bytes: some hundred keys.
 const KEYS_MAX: u64 = 64 << 10;
+
+/// User data that wants nothing.
+const NO_WISHES: &[u8] = b"#cloud-config\n{}\n";
 
 /// What is in the files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,6 +55,16 @@ impl Given {
             }
         }
         if problems.is_empty() { Ok(given) } else { Err(problems) }
+    }
+
+    /// Fits it to the image. cloud-init gets user data in any case: without a source of data it does
+    /// nothing, and a cloud image then has neither its own host keys nor, so, an SSH server.
+    #[must_use]
+    pub fn fit(mut self, image: &ImageView) -> Self {
+        if image.cloud_init == Some(true) {
+            self.user_data.get_or_insert_with(|| NO_WISHES.to_vec());
+        }
+        self
     }
 
     /// Keeps it in the VM's directory.
@@ -129,6 +142,14 @@ mod tests {
         given.keep(&paths).expect("kept");
         assert_eq!(fs::read_to_string(paths.keys()).expect("there"), format!("{KEY}\n{KEY}\n"));
         assert_eq!(fs::read(paths.user_data()).expect("there"), b"#cloud-config\n");
+
+        let kept = given.clone().fit(&ImageView { cloud_init: Some(true), ..ImageView::default() });
+        assert_eq!(kept, given, "the user's own counts");
+        for (cloud_init, data) in [(None, None), (Some(false), None), (Some(true), Some(NO_WISHES))]
+        {
+            let image = ImageView { cloud_init, ..ImageView::default() };
+            assert_eq!(Given::default().fit(&image).user_data.as_deref(), data);
+        }
 
         let long = file("long", &vec![b'x'; (USER_DATA_MAX + 1) as usize]);
         let keys = vec![file("b", b"\nssh-rsa x\n"), file("c", b"# none"), "/none".into()];

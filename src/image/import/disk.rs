@@ -150,7 +150,7 @@ pub fn ask(job: &Job<'_>, image: &Path, request: &str) -> Result<String, Failure
 }
 
 /// Whether there is such a file, link or directory.
-fn has(job: &Job<'_>, image: &Path, path: &str) -> Result<bool, Failure> {
+pub fn has(job: &Job<'_>, image: &Path, path: &str) -> Result<bool, Failure> {
     Ok(ask(job, image, &format!("stat {path}"))?.contains("Inode:"))
 }
 

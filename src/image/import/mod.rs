@@ -19,6 +19,7 @@ mod program;
 mod qcow2;
 mod sniff;
 mod stream;
+mod system;
 mod tarball;
 mod tree;
 
@@ -37,6 +38,7 @@ use nix::libc::O_NONBLOCK;
 
 pub use failure::Failure;
 pub use job::Progress;
+pub use system::System;
 
 use blobs::Blobs;
 use blocks::{Blocks, RawFile};
@@ -99,7 +101,7 @@ pub struct Options {
 }
 
 /// What came of an import.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Imported {
     /// What the source was, in words: "a qcow2 disk".
     pub what: String,
@@ -107,6 +109,8 @@ pub struct Imported {
     pub name: Option<String>,
     /// What a container of it would run; empty for all that is none.
     pub command: Vec<String>,
+    /// What is installed in it.
+    pub system: System,
 }
 
 /// Makes `root.img` in `dir`, which must be a directory of one's own, from a source. Ends soon
@@ -128,6 +132,7 @@ pub fn import(
     let job = Job::new(&leavings.work, cancel, say)?;
     let image = dir.join("root.img");
     let imported = from(source, &image, options, &job)?;
+    let imported = Imported { system: system::look(&job, &image)?, ..imported };
     File::open(&image)?.sync_all()?;
     leavings.image = None;
     Ok(imported)
@@ -226,7 +231,7 @@ fn raw(
             "an ext4 file system"
         }
     };
-    Ok(Imported { what: format!("{format}{what}"), name: None, command: Vec::new() })
+    Ok(Imported { what: format!("{format}{what}"), ..Imported::default() })
 }
 
 fn archive(
@@ -253,7 +258,7 @@ fn archive(
     tell(job, left_out);
     bootable::make(job, &mut tree, None)?;
     build::image(job, &tree, image, options)?;
-    Ok(Imported { what: "a root file system (tar)".into(), name: None, command: Vec::new() })
+    Ok(Imported { what: "a root file system (tar)".into(), ..Imported::default() })
 }
 
 /// An archive without its compression, so that one can go to and fro in it.
@@ -302,6 +307,7 @@ fn container(
         what: "a container image".into(),
         name: from.name,
         command: from.container.command,
+        ..Imported::default()
     })
 }
 

@@ -83,7 +83,7 @@ pub fn create(
     let made = || -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(paths.dir())?;
         fault::point("the VM's directory was made");
-        given.keep(&paths)?;
+        given.fit(image.view()).keep(&paths)?;
         host.copy_image(image.path(), &paths.disk())?;
         image.was_this()?;
         fault::point("the VM's disk was made");

@@ -45,7 +45,7 @@ pub fn create(
     let made = || -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(paths.dir())?;
         fault::point("the VM's directory was made");
-        given.keep(&paths)?;
+        given.fit(image.view()).keep(&paths)?;
         dm::make_cow(&paths.cow(), size)
     };
     made().map_err(|error| {

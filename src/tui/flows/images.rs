@@ -28,8 +28,7 @@ fn image(name: &str, about: &str, parent: Option<&str>) -> ImageView {
         built: parent.map(|_| UnixMs(100_000_000 - 7_300_000)),
         took_ms: parent.map(|_| 95_000),
         packages_sha256: Some(format!("6b1138{:0>58}", name.len())),
-        own_manifest: false,
-        stale: Vec::new(),
+        ..ImageView::default()
     }
 }
 

@@ -56,6 +56,8 @@ fn cloud_root(dir: &Path) -> PathBuf {
             ("etc/os-release", "ID=debian\n"),
             ("etc/cloud/cloud.cfg", "datasource_list: [NoCloud]\n"),
             ("usr/sbin/sshd", "\x7fELF"),
+            ("usr/bin/cloud-init", "#!/usr/bin/python3\n"),
+            ("var/lib/dpkg/status", "Package: bash\nStatus: install ok installed\nVersion: 5\n"),
             ("sbin/init", "\x7fELF"),
             ("boot/grub/grub.cfg", "search --fs-uuid\n"),
         ],
@@ -113,8 +115,10 @@ fn a_cloud_image_loses_its_table_and_its_lost_partitions() {
         assert!(fstab.starts_with("/dev/vda / ext4 rw,discard"), "{fstab}");
         assert!(fstab.contains("banger: PARTUUID=2d1e /boot/efi"), "{fstab}");
         assert!(done.noted("/boot/efi") && !done.noted("no SSH"), "{:?}", done.notes);
-        let what = &done.result.as_ref().expect("imported").what;
-        assert_eq!(what, "a disk with a GUID partition table");
+        let imported = done.result.as_ref().expect("imported");
+        assert_eq!(imported.what, "a disk with a GUID partition table");
+        assert!(imported.system.cloud_init);
+        assert_eq!(imported.system.packages, ["bash 5"]);
         assert!(run(&disk, &Options::default()).bytes() == done.bytes(), "the same twice");
     }
 }

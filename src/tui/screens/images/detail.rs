@@ -71,6 +71,11 @@ fn about(image: &ImageView, state: &State) -> Vec<Part> {
     if let Some(packages) = &image.packages_sha256 {
         add("Packages", format!("manifest {packages}"), Slot::Text);
     }
+    match image.cloud_init {
+        Some(true) => add("Cloud-init", "yes: it reads user data".to_owned(), Slot::Text),
+        Some(false) => add("Cloud-init", "no".to_owned(), Slot::Text),
+        None => {}
+    }
     machines(image, &state.fleet, &mut add);
     parts
 }
