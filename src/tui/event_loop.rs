@@ -20,6 +20,7 @@ use tokio::{
 use super::{
     app::App,
     event::UiEvent,
+    input::Input,
     outer::Outer,
     outside::{Left, Outside},
     state::Now,
@@ -232,6 +233,12 @@ impl EventLoop {
             }
         }
         stop
+    }
+
+    /// Takes no more input, and ends the thread that reads it.
+    pub fn stop_input(&mut self, keys: Input) {
+        self.input.close();
+        keys.stop();
     }
 
     /// Forgets what is on the screen: the next frame draws all of it.

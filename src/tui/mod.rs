@@ -20,6 +20,7 @@ mod flows;
 pub mod forms;
 #[cfg(test)]
 mod harness;
+pub mod input;
 pub mod keymap;
 pub mod layers;
 pub mod outer;

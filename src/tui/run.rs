@@ -3,12 +3,11 @@
 use std::{
     io::{self, Write as _},
     path::PathBuf,
-    thread,
     time::Duration,
 };
 
 use nix::sys::signal::{Signal, raise};
-use ratatui::crossterm::{event, terminal as outer};
+use ratatui::crossterm::terminal as outer;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
@@ -19,6 +18,7 @@ use super::{
     app::App,
     event::UiEvent,
     event_loop::{Clock, EventLoop, Stop},
+    input::Input,
     keymap::KeyMap,
     state::State,
     terminal,
@@ -69,7 +69,7 @@ pub fn run(handle: SupervisorHandle, options: TuiOptions) -> color_eyre::Result<
     let guard = terminal::Guard;
     let farewell = runtime.block_on(async move {
         let (events, input) = mpsc::channel(1024);
-        read_input(events.clone())?;
+        let keys = Input::start(events.clone())?;
         catch_signals(&events)?;
         let mut ui = EventLoop::new(app, handle, input, io::stdout(), options.clock)?;
         loop {
@@ -82,6 +82,8 @@ pub fn run(handle: SupervisorHandle, options: TuiOptions) -> color_eyre::Result<
                 }
             }
         }
+        // What is typed now is for the shell that banger was called from.
+        ui.stop_input(keys);
         let farewell = ui.app.farewell();
         give_back(&ui);
         color_eyre::Result::<_>::Ok(farewell)
@@ -132,33 +134,6 @@ fn suspend(ui: &mut EventLoop, mouse: bool, events: &mpsc::Sender<UiEvent>) -> i
     let (columns, rows) = outer::size()?;
     let _ = events.try_send(UiEvent::Resize(columns, rows));
     ui.redraw();
-    Ok(())
-}
-
-/// Reads the outer terminal in a thread of its own.
-fn read_input(events: mpsc::Sender<UiEvent>) -> io::Result<()> {
-    let read = move || {
-        loop {
-            let event = match event::read() {
-                Ok(event::Event::Key(key)) => UiEvent::Key(key),
-                Ok(event::Event::Paste(text)) => UiEvent::Paste(text),
-                Ok(event::Event::Mouse(mouse)) => UiEvent::Mouse(mouse),
-                Ok(event::Event::Resize(columns, rows)) => UiEvent::Resize(columns, rows),
-                Ok(event::Event::FocusGained) => UiEvent::Focus(true),
-                Ok(event::Event::FocusLost) => UiEvent::Focus(false),
-                Err(error) => {
-                    tracing::warn!(%error, "the terminal cannot be read any more");
-                    // If this does not arrive the UI has ended already.
-                    let _ = events.blocking_send(UiEvent::Terminate);
-                    return;
-                }
-            };
-            if events.blocking_send(event).is_err() {
-                return;
-            }
-        }
-    };
-    thread::Builder::new().name("terminal-input".to_owned()).spawn(read)?;
     Ok(())
 }
 
