@@ -3,6 +3,7 @@
 //! All blocking: a pane has a thread of its own.
 
 pub mod pty;
+mod ready;
 pub mod replay;
 pub mod serial;
 pub mod ssh;
@@ -38,6 +39,13 @@ pub trait Control: Send {
     /// # Errors
     /// If the stream is closed.
     fn resize(&mut self, size: Size) -> io::Result<()>;
+
+    /// Calls `tell` once, in whatever thread, as soon as what is written reaches the one it is
+    /// meant for; what is typed before is better kept until then. Most streams are ready when
+    /// they are open.
+    fn when_ready(&mut self, tell: Box<dyn FnOnce() + Send>) {
+        tell();
+    }
 
     /// Ends the stream: the reader then comes to its end. Idempotent.
     fn close(&mut self);

@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    io::{self, Write},
+    io::{self, Read, Write},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
@@ -43,6 +43,19 @@ pub struct Program {
 /// # Errors
 /// If there is no pseudo-terminal to be had, or the program is not there or cannot be run.
 pub fn open(program: &Program, size: Size) -> Result<Session, Problem> {
+    let Opened { reader, writer, control } = spawn(program, size)?;
+    Ok(Session { reader, writer, control: Box::new(control) })
+}
+
+/// What [`open`] gives, its terminal still within reach.
+pub(super) struct Opened {
+    pub reader: Box<dyn Read + Send>,
+    pub writer: Box<dyn Write + Send>,
+    pub control: PtyControl,
+}
+
+/// As [`open`].
+pub(super) fn spawn(program: &Program, size: Size) -> Result<Opened, Problem> {
     let name = program.argv.first().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
     let cannot = |why: String, hint: &str| Problem::new(format!("cannot run {name}"), why, hint);
     let pair = native_pty_system().openpty(pty_size(size)).map_err(|e| {
@@ -76,11 +89,8 @@ pub fn open(program: &Program, size: Size) -> Result<Session, Problem> {
         }
     };
     let writer = PtyWriter { inner: writer, process: Arc::clone(&process) };
-    Ok(Session {
-        reader,
-        writer: Box::new(writer),
-        control: Box::new(PtyControl { process, master: pair.master }),
-    })
+    let terminal = Terminal(Arc::new(Mutex::new(pair.master)));
+    Ok(Opened { reader, writer: Box::new(writer), control: PtyControl { process, terminal } })
 }
 
 fn pty_size(size: Size) -> PtySize {
@@ -172,14 +182,34 @@ impl Drop for PtyWriter {
     }
 }
 
-struct PtyControl {
+/// Our side of a pseudo-terminal. It stays open for as long as there is one of these.
+#[derive(Clone)]
+pub(super) struct Terminal(Arc<Mutex<Box<dyn MasterPty + Send>>>);
+
+impl Terminal {
+    /// Whether the program has taken each key as it is: before, the kernel gathers lines, shows
+    /// what is typed, and turns Ctrl-C into a signal.
+    pub fn is_raw(&self) -> bool {
+        let modes = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_termios();
+        modes.is_some_and(|modes| modes.local_flags.bits() & nix::libc::ICANON == 0)
+    }
+}
+
+pub(super) struct PtyControl {
     process: Arc<Process>,
-    master: Box<dyn MasterPty + Send>,
+    terminal: Terminal,
+}
+
+impl PtyControl {
+    pub fn terminal(&self) -> Terminal {
+        self.terminal.clone()
+    }
 }
 
 impl Control for PtyControl {
     fn resize(&mut self, size: Size) -> io::Result<()> {
-        self.master.resize(pty_size(size)).map_err(|e| io::Error::other(format!("{e:#}")))
+        let master = self.terminal.0.lock().unwrap_or_else(PoisonError::into_inner);
+        master.resize(pty_size(size)).map_err(|e| io::Error::other(format!("{e:#}")))
     }
 
     fn close(&mut self) {
@@ -216,8 +246,6 @@ fn sentence(status: &ExitStatus) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
-
     use super::*;
 
     const SIZE: Size = Size { cols: 40, rows: 10 };

@@ -9,7 +9,8 @@ use std::{
 
 use super::{
     Control, Session, Size,
-    pty::{self, Program},
+    pty::{self, Opened, Program, PtyControl},
+    ready::Ear,
 };
 use crate::domain::{Problem, SshEndpoint, VmId};
 
@@ -101,27 +102,36 @@ fn quoted(path: &Path) -> OsString {
 /// terminal, and by the end of the session.
 pub fn open(target: &SshTarget, size: Size) -> Result<Session, Problem> {
     let program = Program { argv: ssh_command(target, Tty::Pane, &[]), ..Program::default() };
-    let mut session = pty::open(&program, size).map_err(|problem| Problem {
-        hint: "install the OpenSSH client (apt install openssh-client)".to_owned(),
-        ..problem
-    })?;
-    session.control = Box::new(SshControl(session.control));
-    Ok(session)
+    let Opened { reader, writer, control } =
+        pty::spawn(&program, size).map_err(|problem| Problem {
+            hint: "install the OpenSSH client (apt install openssh-client)".to_owned(),
+            ..problem
+        })?;
+    let ear = Ear::default();
+    let reader = ear.listen(reader);
+    Ok(Session { reader, writer, control: Box::new(SshControl { control, ear }) })
 }
 
-struct SshControl(Box<dyn Control>);
+struct SshControl {
+    control: PtyControl,
+    ear: Ear,
+}
 
 impl Control for SshControl {
     fn resize(&mut self, size: Size) -> io::Result<()> {
-        self.0.resize(size)
+        self.control.resize(size)
+    }
+
+    fn when_ready(&mut self, tell: Box<dyn FnOnce() + Send>) {
+        self.ear.when_ready(self.control.terminal(), tell);
     }
 
     fn close(&mut self) {
-        self.0.close();
+        self.control.close();
     }
 
     fn end(&mut self) -> String {
-        in_terms_of_ssh(self.0.end())
+        in_terms_of_ssh(self.control.end())
     }
 }
 

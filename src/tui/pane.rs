@@ -13,7 +13,7 @@ use crate::{
     config::theme::{Slot, Theme},
     domain::{JobId, VmId, VmName, VmView},
     supervisor::{ConsoleKind, OpenSession, RUN_DONE},
-    term::{self, Options, Pane, PaneState, Size, encode},
+    term::{self, INPUT_MAX, Modes, NotSent, Options, Pane, PaneState, Size, encode},
 };
 
 /// Identifies a pane for as long as the UI runs.
@@ -64,6 +64,8 @@ pub struct Entry {
     /// Whether the shell takes this place as soon as the machine is ready: the boot is watched
     /// meanwhile.
     pub then_shell: bool,
+    /// What was typed for that shell so far.
+    pub ahead: Vec<u8>,
     /// Whether the user was told that what it runs has ended.
     pub told: bool,
 }
@@ -97,6 +99,42 @@ impl Entry {
             Source::Vm(vm, _) => Some(vm),
             Source::Run(_) => None,
         }
+    }
+
+    /// Sends input to what has the keyboard: the session, or the shell that is still to come.
+    ///
+    /// # Errors
+    /// If nothing of it will arrive.
+    pub fn send(&mut self, bytes: &[u8]) -> Result<(), NotSent> {
+        if self.then_shell {
+            let waiting = self.ahead.len();
+            if waiting + bytes.len() > INPUT_MAX {
+                return Err(NotSent::Full { waiting });
+            }
+            self.ahead.extend_from_slice(bytes);
+            return Ok(());
+        }
+        self.pane.as_ref().map_or(Ok(()), |pane| pane.send(bytes))
+    }
+
+    /// How the other side wants its input. A shell that is still to come begins with nothing
+    /// set.
+    #[must_use]
+    pub fn modes(&self) -> Modes {
+        let pane = self.pane.as_ref().filter(|_| !self.then_shell);
+        pane.map(|pane| pane.with_engine(|engine| engine.modes())).unwrap_or_default()
+    }
+
+    /// The end of what was typed and waits for a shell to read it; `None` if none is waited for.
+    #[must_use]
+    pub fn kept(&self) -> Option<Vec<u8>> {
+        /// More than a line of the widest screen.
+        const MOST: usize = 1024;
+        if self.then_shell {
+            return Some(self.ahead[self.ahead.len().saturating_sub(MOST)..].to_vec());
+        }
+        let shell = matches!(self.source, Source::Vm(_, ConsoleKind::Ssh));
+        self.pane.as_ref().filter(|_| shell).and_then(|pane| pane.kept(MOST))
     }
 
     /// The verb it runs, if it does.
@@ -248,7 +286,15 @@ impl Panes {
 
     fn entry(&mut self, source: Source, name: String, then_shell: bool) -> Entry {
         self.ids += 1;
-        Entry { id: PaneId(self.ids), source, name, pane: None, then_shell, told: false }
+        Entry {
+            id: PaneId(self.ids),
+            source,
+            name,
+            pane: None,
+            then_shell,
+            ahead: Vec::new(),
+            told: false,
+        }
     }
 
     /// Verbs that are being run, by their titles: they end with the UI.
@@ -383,9 +429,17 @@ impl Panes {
             Source::Vm(vm, kind) => sessions.open(vm, *kind, size),
             Source::Run(run) => sessions.run(&run.arguments, size),
         };
-        match &mut entry.pane {
-            Some(pane) => pane.restart(marker, open),
-            none => *none = Some(Pane::spawn(open, size, options, wake)),
+        let ahead = std::mem::take(&mut entry.ahead);
+        let pane = match &mut entry.pane {
+            Some(pane) => {
+                pane.restart(marker, open);
+                pane
+            }
+            none => none.insert(Pane::spawn(open, size, options, wake)),
+        };
+        if let Err(error) = pane.send(&ahead) {
+            // Only if it has failed already, which is on its screen.
+            tracing::warn!(%error, "what was typed before the session was there");
         }
     }
 
@@ -409,13 +463,13 @@ impl Panes {
     ///
     /// # Errors
     /// What the user is to be told if it was not taken.
-    pub fn paste(&self, id: PaneId, text: &str) -> Result<(), String> {
-        let Some(pane) = self.get(id).and_then(|entry| entry.pane.as_ref()) else { return Ok(()) };
-        let modes = pane.with_engine(|engine| {
-            engine.scroll_to_bottom();
-            engine.modes()
-        });
-        pane.send(&encode::paste(text, &modes)).map_err(|e| e.to_string())
+    pub fn paste(&mut self, id: PaneId, text: &str) -> Result<(), String> {
+        let Some(entry) = self.get_mut(id) else { return Ok(()) };
+        if let Some(pane) = &entry.pane {
+            pane.with_engine(term::Engine::scroll_to_bottom);
+        }
+        let bytes = encode::paste(text, &entry.modes());
+        entry.send(&bytes).map_err(|e| e.to_string())
     }
 }
 

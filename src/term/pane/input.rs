@@ -49,6 +49,8 @@ struct Waiting {
     resize: Option<Size>,
     show_at: Option<Instant>,
     closed: bool,
+    /// The session is not ready for bytes yet.
+    held: bool,
     /// The session takes no more.
     broken: bool,
 }
@@ -73,6 +75,25 @@ impl InputQueue {
         waiting.bytes.extend(bytes);
         self.changed.notify_all();
         Ok(())
+    }
+
+    /// Keeps bytes, while sizes are still applied, until [`InputQueue::release`].
+    pub fn hold(&self) {
+        self.lock().held = true;
+    }
+
+    /// Lets the bytes go that wait, in their order.
+    pub fn release(&self) {
+        self.lock().held = false;
+        self.changed.notify_all();
+    }
+
+    /// If bytes are being kept: the last of them, `most` at most.
+    pub fn held(&self, most: usize) -> Option<Vec<u8>> {
+        let waiting = self.lock();
+        let first = waiting.bytes.len().saturating_sub(most);
+        let is_held = waiting.held && !waiting.closed;
+        is_held.then(|| waiting.bytes.range(first..).copied().collect())
     }
 
     /// Bytes that wait.
@@ -128,7 +149,7 @@ impl InputQueue {
             if let Some(size) = waiting.resize.take() {
                 return Work::Resize(size);
             }
-            if !waiting.bytes.is_empty() {
+            if !waiting.bytes.is_empty() && !waiting.held {
                 let count = waiting.bytes.len().min(WRITE_CHUNK);
                 return Work::Write(waiting.bytes.drain(..count).collect());
             }
@@ -169,6 +190,24 @@ mod tests {
         queue.close();
         assert_eq!(queue.next(), Work::Close);
         assert_eq!(queue.send(b"x"), Err(NotSent::NotOpen));
+    }
+
+    #[test]
+    fn what_is_held_waits_in_its_order_and_sizes_do_not() {
+        let queue = InputQueue::default();
+        queue.hold();
+        assert_eq!(queue.held(9), Some(Vec::new()));
+        queue.send(b"echo ").unwrap();
+        queue.send(b"hi\r").unwrap();
+        queue.resize(Size { cols: 90, rows: 20 });
+        assert_eq!(queue.next(), Work::Resize(Size { cols: 90, rows: 20 }));
+        queue.show_at(Some(Instant::now()));
+        assert_eq!(queue.next(), Work::Show);
+        assert_eq!(queue.held(3), Some(b"hi\r".to_vec()));
+        queue.release();
+        assert_eq!(queue.held(3), None);
+        queue.send(b"ls").unwrap();
+        assert_eq!(queue.next(), Work::Write(b"echo hi\rls".to_vec()));
     }
 
     #[test]

@@ -234,6 +234,13 @@ impl Pane {
         self.run.input().len()
     }
 
+    /// While the session is not ready for input: the last bytes of what is kept for it, `most`
+    /// at most.
+    #[must_use]
+    pub fn kept(&self, most: usize) -> Option<Vec<u8>> {
+        self.run.input().held(most)
+    }
+
     /// Forgets the input that the session has not taken yet, and says how many bytes it was.
     pub fn discard_input(&self) -> usize {
         self.run.input().discard()

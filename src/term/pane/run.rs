@@ -90,6 +90,7 @@ impl Run {
             closed: AtomicBool::new(false),
             epoch,
         });
+        link.input.hold();
         let both = (Arc::clone(shared), Arc::clone(&link));
         let spawned = thread::Builder::new().name("pane-reader".to_owned()).spawn(move || {
             let (shared, link) = both;
@@ -162,6 +163,13 @@ fn read_session(
         control.close();
         return PaneState::Ended(control.end());
     }
+    let ready = (Arc::downgrade(shared), Arc::downgrade(link));
+    control.when_ready(Box::new(move || {
+        if let (Some(shared), Some(link)) = (ready.0.upgrade(), ready.1.upgrade()) {
+            link.input.release();
+            shared.touch();
+        }
+    }));
     *link.control.lock().unwrap_or_else(PoisonError::into_inner) = Some(control);
     if link.closed.load(Ordering::Acquire) {
         // Closed in between: whoever did it may have come too early to find the control.

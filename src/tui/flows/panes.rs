@@ -92,9 +92,12 @@ fn creating_ends_in_the_shell() {
     ui.wait_until("the boot", |screen| {
         screen.contains("Linux version 6.1") && !screen.contains("is booting")
     });
-    assert!(!ui.app.state.panes.typing, "nothing to type at yet");
-    // Impatience changes nothing of that.
-    ui.send_keys("<enter><enter>");
+    // What is typed meanwhile is kept for the shell, and shown; nothing of it is a command.
+    ui.send_keys("q1w<backspace>?<up><enter>");
+    let kept = "typed for the shell: q1w^??^[[A↵";
+    assert!(ui.screen().contains(kept), "{}", ui.screen());
+    assert!(ui.screen().contains("Ctrl-] leaves · booting"), "{}", ui.screen());
+    ui.event(UiEvent::Paste("pasted ".into()));
     // ... and its shell takes the place of the console when SSH answers.
     ui.picture(|fleet| *fleet.vms.last_mut().unwrap() = vm(50, &name, Phase::Running).into());
     let (_, kind, shell) = ui.session();
@@ -104,7 +107,40 @@ fn creating_ends_in_the_shell() {
     assert!(ui.app.state.panes.typing);
     assert_eq!(ui.app.state.panes.len(), 1);
     ui.send_keys("id<enter>");
-    ui.wait_for("the keys", |_| shell.typed() == "id\r");
+    ui.wait_for("the keys", |_| shell.typed() == "q1w\x7f?\x1b[A\rpasted id\r");
+    assert_eq!(console.typed(), "");
+    ui.wait_until("nothing waits", |screen| !screen.contains("typed for the shell"));
+}
+
+#[test]
+fn what_was_typed_for_a_shell_that_never_comes_is_told_to_be_lost() {
+    let mut ui = Ui::new(80, 24, some());
+    ui.send_keys("jjo");
+    let (_, kind, console) = ui.session();
+    assert_eq!(kind, ConsoleKind::Serial);
+    ui.send_keys("id<enter>");
+    ui.picture(|fleet| {
+        let queue = fleet.vms.iter_mut().find(|vm| vm.spec.name.as_str() == "queue").unwrap();
+        std::sync::Arc::make_mut(queue).phase = Phase::Crashed;
+    });
+    assert!(ui.screen().contains("what was typed for the shell of queue is lost"));
+    assert_eq!(console.typed(), "");
+}
+
+#[test]
+fn who_leaves_a_booting_machine_is_left_alone() {
+    let mut ui = Ui::new(80, 24, some());
+    ui.send_keys("jjo");
+    let (_, _, _console) = ui.session();
+    ui.send_keys("id<ctrl-]>");
+    ui.picture(|fleet| {
+        let queue = fleet.vms.iter_mut().find(|vm| vm.spec.name.as_str() == "queue").unwrap();
+        std::sync::Arc::make_mut(queue).phase = Phase::Running;
+    });
+    let (_, kind, shell) = ui.session();
+    assert_eq!(kind, ConsoleKind::Ssh);
+    ui.wait_for("what was typed", |_| shell.typed() == "id");
+    assert!(!ui.app.state.panes.typing);
 }
 
 #[test]
@@ -340,7 +376,9 @@ fn who_types_at_the_console_of_a_booting_machine_keeps_it() {
     let mut ui = Ui::new(80, 24, some());
     ui.send_keys("jjo");
     let (_, _, console) = ui.session();
-    ui.send_keys("<enter>root");
+    ui.send_keys("<ctrl-]>1c");
+    assert!(ui.no_session(), "it is the same console");
+    ui.send_keys("root");
     ui.wait_for("the keys", |_| console.typed() == "root");
     ui.picture(|fleet| {
         let queue = fleet.vms.iter_mut().find(|vm| vm.spec.name.as_str() == "queue").unwrap();

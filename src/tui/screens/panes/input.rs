@@ -16,24 +16,18 @@ use crate::{
 
 /// Sends a key to the pane that is shown.
 pub fn key(event: &KeyEvent, cx: &mut Cx<'_>) {
-    // Who types at the console of a machine that boots wants the console; an impatient Enter
-    // is no sign of that.
-    if event.code != KeyCode::Enter
-        && let Some(entry) = cx.state.panes.current_mut()
-    {
-        entry.then_shell = false;
-    }
-    let Some(pane) = cx.state.panes.current().and_then(|entry| entry.pane.as_ref()) else { return };
+    let Some(entry) = cx.state.panes.current_mut() else { return };
     let Some(key) = key_of(event.code) else { return };
-    let modes = pane.with_engine(|engine| {
-        // Who types wants to see what comes of it.
-        engine.scroll_to_bottom();
-        engine.select_none();
-        engine.modes()
-    });
-    let bytes = encode::key(key, mods(event.modifiers), &modes);
+    if let Some(pane) = &entry.pane {
+        pane.with_engine(|engine| {
+            // Who types wants to see what comes of it.
+            engine.scroll_to_bottom();
+            engine.select_none();
+        });
+    }
+    let bytes = encode::key(key, mods(event.modifiers), &entry.modes());
     if !bytes.is_empty() {
-        let sent = pane.send(&bytes);
+        let sent = entry.send(&bytes);
         tell(sent, cx);
     }
 }
@@ -44,9 +38,8 @@ pub fn mouse(event: &MouseEvent, at: Position, cx: &mut Cx<'_>) -> bool {
     if event.modifiers.contains(KeyModifiers::SHIFT) {
         return false;
     }
-    let Some(pane) = cx.state.panes.current().and_then(|entry| entry.pane.as_ref()) else {
-        return false;
-    };
+    let entry = cx.state.panes.current().filter(|entry| !entry.then_shell);
+    let Some(pane) = entry.and_then(|entry| entry.pane.as_ref()) else { return false };
     let button = |button| match button {
         MouseButton::Left => Button::Left,
         MouseButton::Middle => Button::Middle,

@@ -25,7 +25,7 @@ use crate::{
         popups::confirm::{Confirm, Then},
         screens::images::verb,
         state::{Screen, State},
-        text::width,
+        text::{is_harmful, width},
         widgets::{panel, put, put_right, wrap},
     },
 };
@@ -76,11 +76,15 @@ pub fn open(vm: &VmView, kind: ConsoleKind, cx: &mut Cx<'_>) {
     cx.state.panes.shown(Screen::Panes, size);
     if let Some(effect) = cx.state.panes.open(vm, kind, boots) {
         cx.effect(effect);
-    } else if boots && let Some(entry) = cx.state.panes.current_mut() {
-        entry.then_shell = true;
+    } else if let Some(entry) = cx.state.panes.current_mut() {
+        // Who asks for the console of a machine that boots wants to type there.
+        entry.then_shell = boots;
+        if !boots {
+            entry.ahead.clear();
+        }
     }
-    // While it boots there is nothing to type at; the keyboard comes with the shell.
-    cx.state.panes.typing = !boots;
+    // What is typed while it boots is kept for the shell.
+    cx.state.panes.typing = true;
     cx.go(Screen::Panes);
 }
 
@@ -131,27 +135,32 @@ pub fn follow_fleet(busy: bool, cx: &mut Cx<'_>) {
             _ => cx.state.panes.awaited.push(wish),
         }
     }
-    let shown = cx.state.panes.current().map(|entry| entry.id);
-    let (mut ready, mut deaf) = (None, None);
+    let (mut unsent, mut deaf) = (Vec::new(), None);
     for entry in cx.state.panes.list_mut().iter_mut().filter(|entry| entry.then_shell) {
         let Some(vm) = fleet.vms.iter().find(|vm| Some(&vm.id) == entry.vm()) else { continue };
         match vm.phase {
             // What is shown is all there is.
             Phase::Running if is_deaf(vm) => {
                 entry.then_shell = false;
-                ready = ready.or((shown == Some(entry.id)).then_some(entry.id));
+                // What was typed is its too.
+                let ahead = std::mem::take(&mut entry.ahead);
+                if entry.send(&ahead).is_err() {
+                    unsent.push(entry.name.clone());
+                }
                 deaf = Some(vm.clone());
             }
             Phase::Running => {
                 entry.then_shell = false;
                 let pane = entry.id;
                 entry.source = Source::Vm(vm.id.clone(), ConsoleKind::Ssh);
-                ready = ready.or((shown == Some(pane)).then_some(pane));
                 cx.effects.push(Effect::OpenPane(pane));
             }
             // It will not get there; what it said stays to be read.
             Phase::Stopped | Phase::Crashed | Phase::Stopping | Phase::Deleting => {
                 entry.then_shell = false;
+                if !std::mem::take(&mut entry.ahead).is_empty() {
+                    unsent.push(entry.name.clone());
+                }
             }
             Phase::Creating | Phase::Starting | Phase::Booting | Phase::Paused => {}
         }
@@ -159,8 +168,9 @@ pub fn follow_fleet(busy: bool, cx: &mut Cx<'_>) {
     if let Some(vm) = deaf {
         tell_deaf(&vm, cx);
     }
-    if ready.is_some() && !busy && cx.state.screen == Screen::Panes {
-        cx.state.panes.typing = true;
+    for name in unsent {
+        let text = format!("what was typed for the shell of {name} is lost: it did not start");
+        cx.toast(NoticeLevel::Warning, text, "");
     }
 }
 
@@ -316,10 +326,9 @@ impl PanesScreen {
             return Handled::Consumed;
         }
         let Some(entry) = cx.state.panes.current() else { return Handled::Ignored };
-        let Some(pane) = &entry.pane else { return Handled::Ignored };
         let (id, name) = (entry.id, entry.name.clone());
         let lines = text.trim_end_matches(['\n', '\r']).lines().count();
-        let bracketed = pane.with_engine(|engine| engine.modes()).bracketed_paste;
+        let bracketed = entry.modes().bracketed_paste;
         if lines > 1 && !bracketed {
             let title = format!("Paste {lines} lines into {name}?");
             let effect = "It takes a paste as typed: each line is run at once.";
@@ -422,6 +431,9 @@ impl Layer for PanesScreen {
             progress(place, vm, cx);
         }
         end_note(place, &pane.state(), cx);
+        if let Some(kept) = entry.kept().filter(|kept| !kept.is_empty()) {
+            kept_note(place, &kept, cx);
+        }
     }
 }
 
@@ -436,6 +448,13 @@ impl PanesScreen {
                 let leaves = if typing { format!("{escape} leaves; ") } else { String::new() };
                 (format!("‖ paused: {leaves}p in Machines lets it go on"), Slot::StatePaused)
             }
+            Some(entry) if entry.is_alive() && entry.then_shell => {
+                let leaves = if typing { format!("{escape} leaves · ") } else { String::new() };
+                (format!("{leaves}booting; the shell opens by itself"), Slot::StateBooting)
+            }
+            Some(entry) if typing && entry.kept().is_some() => {
+                (format!("{escape} leaves · connecting …"), Slot::StateBooting)
+            }
             _ if typing => (format!("{escape} leaves · twice sends it"), Slot::KeyHint),
             Some(entry) if entry.is_done() && entry.makes().is_some() => {
                 ("done · 3 shows it · w closes".to_owned(), Slot::KeyHint)
@@ -448,9 +467,6 @@ impl PanesScreen {
             }
             Some(entry) if !entry.is_alive() => {
                 ("r connects again · w closes".to_owned(), Slot::KeyHint)
-            }
-            Some(entry) if entry.then_shell => {
-                ("booting; the shell opens by itself".to_owned(), Slot::StateBooting)
             }
             _ => ("Enter gives it the keyboard".to_owned(), Slot::KeyHint),
         }
@@ -477,6 +493,39 @@ fn tabs(area: Rect, cx: &mut Draw<'_>) -> Rect {
         x = end + 1;
     }
     Rect { y: area.y + 1, height: area.height - 1, ..area }
+}
+
+/// Shows in the last line what was typed and waits for the shell.
+fn kept_note(area: Rect, kept: &[u8], cx: &mut Draw<'_>) {
+    let says = " typed for the shell: ";
+    let text = visible(&String::from_utf8_lossy(kept));
+    let room = usize::from(area.width).saturating_sub(width(says) + 1);
+    let mut end = text.as_str();
+    while width(end) > room {
+        let mut rest = end.chars();
+        rest.next();
+        end = rest.as_str();
+    }
+    let y = area.bottom().saturating_sub(1);
+    let style = cx.theme.style(Slot::Text).patch(cx.theme.style(Slot::TextDim));
+    put(cx.buf, area.x, y, &" ".repeat(usize::from(area.width)), style, area.width);
+    let x = put(cx.buf, area.x, y, says, style, area.width);
+    put(cx.buf, x, y, end, cx.theme.style(Slot::Text), area.right().saturating_sub(x));
+}
+
+/// Keys as they are written down: `ls↵`, `^C`.
+fn visible(keys: &str) -> String {
+    let mut text = String::new();
+    for c in keys.chars() {
+        match c {
+            '\r' => text.push('↵'),
+            '\0'..='\x1f' => text.extend(['^', char::from(c as u8 + b'@')]),
+            '\x7f' => text.push_str("^?"),
+            _ if is_harmful(c) => text.push('·'),
+            _ => text.push(c),
+        }
+    }
+    text
 }
 
 /// Says over the terminal why there is no session.
