@@ -12,6 +12,7 @@
 #   make deb      a Debian package
 #   make lab      a shell in the lab: a real host with KVM and device-mapper, in an emulator
 #   make bench    the benchmarks
+#   make demo     vhs/demo.gif: the first minutes, played by vhs (vhs/README.md)
 #   make lint     formatting, clippy, shellcheck
 #   make setup    the Debian packages that banger, its tests and its lints need
 
@@ -38,7 +39,7 @@ export BUILD ?= yes
 # the directory with everything else.
 INIT := $(CARGO_TARGET_DIR)/$(HOST)/release/banger-init
 
-.PHONY: help setup setup-dev init build run runtime runtime-bundle runtime-package install uninstall deb test lab bench lint
+.PHONY: help setup setup-dev init build run runtime runtime-bundle runtime-package install uninstall deb test lab bench demo lint
 
 help:
 	@sed -n 's/^#   make/make/p' Makefile
@@ -93,6 +94,20 @@ lab: setup-dev runtime
 
 bench: runtime
 	cargo bench --locked --bench reach
+
+# What vhs needs is looked for first: the rest takes minutes. The banger that is played is this one.
+demo:
+	@missing=; for program in vhs ttyd ffmpeg; do \
+		command -v "$$program" >/dev/null || missing="$$missing $$program"; \
+	done; \
+	if [ -n "$$missing" ]; then \
+		echo "make demo: not found in PATH:$$missing" >&2; \
+		echo "https://github.com/charmbracelet/vhs says how to install vhs and these" >&2; \
+		exit 1; \
+	fi
+	@$(MAKE) runtime
+	@home=$$(mktemp -d) && BANGER_STATE_DIR="$$home" \
+		PATH="$(CARGO_TARGET_DIR)/release:$$PATH" vhs vhs/demo.tape && rm -r "$$home"
 
 lint: setup-dev
 	cargo fmt --check
