@@ -380,6 +380,7 @@ fn a_real_shell_in_a_pane() {
         argv: vec!["sh".into()],
         env: vec![("PS1".into(), "$ ".into()), ("ENV".into(), "".into())],
         cwd: Some("/".into()),
+        patience: Duration::ZERO,
     };
     let open = move |size| pty::open(&program, size);
     let pane = Pane::spawn(open, SIZE, Options::default(), bell.wake());
