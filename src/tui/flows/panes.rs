@@ -10,7 +10,9 @@ use ratatui::{
 use super::screens::{job, some};
 use crate::{
     config::Config,
-    domain::{Admission, BootMark, BootTimes, CommandBody, JobId, JobState, Phase, Problem},
+    domain::{
+        Admission, BootMark, BootTimes, CommandBody, JobId, JobState, Phase, Problem, SshEndpoint,
+    },
     supervisor::ConsoleKind,
     tui::{
         event::UiEvent,
@@ -135,7 +137,9 @@ fn who_leaves_a_booting_machine_is_left_alone() {
     ui.send_keys("id<ctrl-]>");
     ui.picture(|fleet| {
         let queue = fleet.vms.iter_mut().find(|vm| vm.spec.name.as_str() == "queue").unwrap();
-        std::sync::Arc::make_mut(queue).phase = Phase::Running;
+        let queue = std::sync::Arc::make_mut(queue);
+        queue.phase = Phase::Running;
+        queue.ssh = Some(SshEndpoint { host: "127.0.0.1".into(), port: 40_022 });
     });
     let (_, kind, shell) = ui.session();
     assert_eq!(kind, ConsoleKind::Ssh);
