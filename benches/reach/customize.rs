@@ -32,7 +32,6 @@ chroot \"$2/root\" apt-get clean
 rm -rf \"$2\"/root/var/lib/apt/lists/* \"$2/root/etc/resolv.conf\"
 umount -R \"$2/root\"
 e2fsck -f -p \"$2/root.img\"
-sha256sum \"$2/root.img\"
 ";
 
 /// Measures it.
