@@ -211,6 +211,8 @@ fn forwarding_is_turned_off_only_if_nobody_else_needs_it() {
     alone("forwarding_is_turned_off_only_if_nobody_else_needs_it", || {
         let on =
             || std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").expect("there") == "1\n";
+        // A namespace begins as its host is.
+        std::fs::write("/proc/sys/net/ipv4/ip_forward", "0").expect("turned off");
         assert!(!on() && !forwarding().expect("turned on") && on());
         assert!(forwarding().expect("it was"));
         bridge(&tag(), subnet(), 1500).expect("a bridge");
