@@ -11,18 +11,20 @@ const RUNTIME: &str = "/lab/lib/banger";
 pub const PREFIX: &str = "programs::";
 
 pub const ALL: &[Scenario] = &[
-    Scenario::new("programs::host_dm", &[User::Root], |_| run("host_dm", "")),
-    Scenario::new("programs::host_names", &[User::Root], |_| run("host_names", "")),
-    Scenario::new("programs::vm_faults", &[User::Root], |_| run("vm_faults", "a_snapshot_is")),
-    Scenario::new("programs::vmm_firecracker", &[User::Root], |_| run("vmm_firecracker", ""))
+    Scenario::new("programs::host_dm", &[User::Root], |_| run("host_dm", 2, "")),
+    Scenario::new("programs::host_names", &[User::Root], |_| run("host_names", 1, "")),
+    Scenario::new("programs::vm_faults", &[User::Root], |_| run("vm_faults", 1, "a_snapshot_is")),
+    Scenario::new("programs::vmm_firecracker", &[User::Root], |_| run("vmm_firecracker", 1, ""))
         .with_firecracker(),
 ];
 
-/// Runs those tests of a program that was brought along which have this in their names.
-fn run(name: &str, tests: &str) {
+/// Runs those tests of a program that was brought along which have this in their names, so many
+/// at a time: VMs one by one, each would slow the others down.
+fn run(name: &str, threads: u8, tests: &str) {
     let path = format!("/lab/{name}");
     let mut command = Command::new(&path);
-    command.args(["--test-threads=1", tests]).env("BANGER_RUNTIME_DIR", RUNTIME);
+    command.arg(format!("--test-threads={threads}")).arg(tests);
+    command.env("BANGER_RUNTIME_DIR", RUNTIME);
     let status = command.status().unwrap_or_else(|error| panic!("{path}: {error}"));
     assert!(status.success(), "{name} ended with {status}");
 }

@@ -6,6 +6,8 @@ use std::{
     os::fd::AsFd,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::{Mutex, PoisonError},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -34,6 +36,8 @@ struct Bench {
     subnet: Subnet,
     dir: PathBuf,
     base: File,
+    /// Of those that change what all VMs share, as monitors have it.
+    turn: Mutex<()>,
 }
 
 impl Bench {
@@ -45,7 +49,8 @@ impl Bench {
         let tag = Tag::from_bytes([0x1a, 0xb0, 0]);
         let subnet = "172.30.4.0/22".parse().expect("a subnet");
         let base = File::open(base).expect("the base");
-        let bench = Self { ops: LinuxOps::new(tag.clone(), 0), tag, subnet, dir, base };
+        let ops = LinuxOps::new(tag.clone(), 0);
+        let bench = Self { ops, tag, subnet, dir, base, turn: Mutex::default() };
         bench.run(&Op::Bridge { subnet, mtu: 1500 });
         bench.run(&Op::Rules { subnet, dns: None });
         bench
@@ -55,25 +60,27 @@ impl Bench {
         self.ops.run(op, &[]).unwrap_or_else(|problem| panic!("{op:?}: {problem:?}"));
     }
 
-    fn cow(&self) -> PathBuf {
-        self.dir.join("cow")
+    fn cow(&self, vm: &VmId) -> PathBuf {
+        self.dir.join(vm.to_string())
     }
 
     /// Overlay, TAP and rules of a VM, as a monitor makes them.
     fn make(&self, vm: &VmId) {
-        dm::make_cow(&self.cow(), BYTES).expect("a COW file");
-        let cow = File::options().read(true).write(true).open(self.cow()).expect("the COW file");
+        let cow = self.cow(vm);
+        dm::make_cow(&cow, BYTES).expect("a COW file");
+        let cow = File::options().read(true).write(true).open(cow).expect("the COW file");
         let op = Op::Snapshot { vm: vm.clone(), bytes: BYTES };
         let files = [self.base.as_fd(), cow.as_fd()];
         self.ops.run(&op, &files).unwrap_or_else(|problem| panic!("{op:?}: {problem:?}"));
         self.run(&Op::Tap { vm: vm.clone(), mtu: 1500, owner: 0 });
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         self.run(&Op::Rules { subnet: self.subnet, dns: None });
     }
 
     fn unmake(&self, vm: &VmId) {
         self.run(&Op::TapGone { vm: vm.clone() });
         self.run(&Op::SnapshotGone { vm: vm.clone() });
-        fs::remove_file(self.cow()).expect("the COW file");
+        fs::remove_file(self.cow(vm)).expect("the COW file");
     }
 
     fn end(self) {
@@ -167,15 +174,25 @@ fn held() -> (usize, u64) {
 
 fn two_hundred(_: &Home) {
     let bench = Bench::new();
-    let vm = VmId::from_bytes([0x1a, 0xb0, 0, 2]);
-    let round = || {
-        bench.make(&vm);
-        bench.unmake(&vm);
+    // Two VMs, whose monitors know nothing of each other.
+    let rounds = |count: usize| {
+        thread::scope(|scope| {
+            for n in [2, 3] {
+                let bench = &bench;
+                scope.spawn(move || {
+                    let vm = VmId::from_bytes([0x1a, 0xb0, 0, n]);
+                    for _ in 0..count {
+                        bench.make(&vm);
+                        bench.unmake(&vm);
+                    }
+                });
+            }
+        });
     };
     // What is set up once is set up now.
-    (0..10).for_each(|_| round());
+    rounds(5);
     let (files, memory) = held();
-    (0..200).for_each(|_| round());
+    rounds(100);
     let (files_after, memory_after) = held();
     println!(
         "{FIGURE}200 rounds: {files} and {files_after} files, {memory} and {memory_after} KiB"
