@@ -16,16 +16,7 @@ pub fn one(fleet: &Fleet, name: &str) -> Result<Arc<VmView>, Problem> {
     if let Some(vm) = fleet.vms.iter().find(|vm| vm.spec.name.as_str() == name) {
         return Ok(Arc::clone(vm));
     }
-    let names = || fleet.vms.iter().map(|vm| vm.spec.name.as_str());
-    let why = match (nearest(name, names()), fleet.vms.len()) {
-        (_, 0) => "there are no VMs yet".to_owned(),
-        (Some(near), _) => format!("did you mean {near}?"),
-        (None, count) => {
-            let more = if count > LISTED { ", …" } else { "" };
-            let listed: Vec<_> = names().take(LISTED).collect();
-            format!("there are {}{more}", listed.join(", "))
-        }
-    };
+    let why = instead(name, fleet.vms.iter().map(|vm| vm.spec.name.as_str()), "VMs");
     let hint = if fleet.vms.is_empty() {
         "`banger create NAME --start` makes one"
     } else {
@@ -33,6 +24,24 @@ pub fn one(fleet: &Fleet, name: &str) -> Result<Arc<VmView>, Problem> {
     };
     let name: String = name.chars().take(80).collect();
     Err(Problem::new(format!("there is no VM “{name}”"), why, hint))
+}
+
+/// What there is instead of something that is not there, as a clause: the name that is most like it,
+/// else some of all. `things` says what has these names.
+pub fn instead<'a>(
+    name: &str,
+    names: impl ExactSizeIterator<Item = &'a str> + Clone,
+    things: &str,
+) -> String {
+    match (nearest(name, names.clone()), names.len()) {
+        (_, 0) => format!("there are no {things} yet"),
+        (Some(near), _) => format!("did you mean {near}?"),
+        (None, count) => {
+            let more = if count > LISTED { ", …" } else { "" };
+            let listed: Vec<_> = names.take(LISTED).collect();
+            format!("there are {}{more}", listed.join(", "))
+        }
+    }
 }
 
 /// Those of the names that are VMs, each once, in the order given; the others are told the user.

@@ -185,9 +185,6 @@ fn list(ls: &ImagesLs, catalog: &Catalog, setup: &Setup) -> Outcome {
 /// What is said of an image that has the name of the one it was made from.
 const IN_PLACE: &str = "  in the place of the runtime directory's";
 
-/// How many names are listed when none is near.
-const LISTED: usize = 8;
-
 const COLUMNS: usize = 7;
 const HEADER: [&str; COLUMNS] = ["NAME", "ORIGIN", "FROM", "SIZE", "USED", "AGE", "VMS"];
 
@@ -242,16 +239,7 @@ fn find<'a>(
         if let Some((_, problem)) = broken {
             return problem;
         }
-        let names = || views.iter().map(|view| view.name.as_str());
-        let why = match (find::nearest(name, names()), views.len()) {
-            (_, 0) => "there are no images yet".to_owned(),
-            (Some(near), _) => format!("did you mean {near}?"),
-            (None, count) => {
-                let more = if count > LISTED { ", …" } else { "" };
-                let listed: Vec<_> = names().take(LISTED).collect();
-                format!("there are {}{more}", listed.join(", "))
-            }
-        };
+        let why = find::instead(name, views.iter().map(|view| view.name.as_str()), "images");
         let name: String = name.chars().take(80).collect();
         Problem::new(format!("there is no image “{name}”"), why, "`banger images` lists them")
     })
