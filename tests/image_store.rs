@@ -333,6 +333,21 @@ fn a_bad_file_is_refused_and_nothing_is_left_of_it() {
     );
     let little = json(&|json| json["data"] = 4096.into());
     try_it(&[("image.json", &json_of(&little)), ("root.img", &disk)], &["more data than it says"]);
+    // Not one byte more is written: where the others are, a file may not reach.
+    let mut late = vec![0; disk.len()];
+    late[..4096].fill(1);
+    late[900 << 10..1 << 20].fill(1);
+    archive(&bad, &[("image.json", &json_of(&little)), ("root.img", &late)]);
+    let import = home.command(&["images", "import", &path, "--name", "bad"]);
+    let mut within = std::process::Command::new("sh");
+    // In units of 512 bytes (POSIX).
+    within.args(["-c", "ulimit -f 1600 && exec \"$@\"", "sh"]).arg(import.get_program());
+    within.args(import.get_args()).env_clear();
+    within.envs(import.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let ran = Ran::new(&["images", "import", "within 800 KiB"], &within.output().unwrap());
+    ran.fails(1, &["more data than it says"]);
+    assert_eq!(home.listing(), before, "{ran}");
+
     let other = json(&|json| json["sha256"] = "ab".repeat(32).into());
     try_it(
         &[("image.json", &json_of(&other)), ("root.img", &disk)],

@@ -24,18 +24,26 @@ pub struct Writer {
     at: u64,
     /// How much of that is no hole.
     written: u64,
+    /// How much of it may be none.
+    most: u64,
 }
 
 impl Writer {
     /// Writes from the beginning of an empty file.
     pub const fn new(file: File) -> Self {
-        Self { file, at: 0, written: 0 }
+        Self::at_most(file, u64::MAX)
+    }
+
+    /// As [`Writer::new`], for a file that is said to have so many bytes in no hole: not one more
+    /// is written.
+    pub const fn at_most(file: File, data: u64) -> Self {
+        Self { file, at: 0, written: 0, most: data }
     }
 
     /// Adds bytes.
     ///
     /// # Errors
-    /// What the file system says.
+    /// When it would have more data than it may; what the file system says.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -52,6 +60,9 @@ impl Writer {
                 end = next;
             }
             if !zero {
+                if end as u64 > self.most - self.written {
+                    return Err(io::Error::other("it has more data than it says"));
+                }
                 self.file.seek(SeekFrom::Start(self.at))?;
                 self.file.write_all(&rest[..end])?;
                 self.written += end as u64;
@@ -220,6 +231,27 @@ mod tests {
         assert!((100_000..=bytes.len() as u64).contains(&data), "{data}");
         reader.read_to_end(&mut read).unwrap();
         assert!(read == bytes);
+    }
+
+    #[test]
+    fn what_has_more_data_than_it_may_is_refused_before_it_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        let bytes = patchwork();
+        // The zeros of a block that is not all zeros count: they are written.
+        let mut whole = Writer::new(File::create(&path).unwrap());
+        whole.write(&bytes).unwrap();
+        let data = whole.written();
+        Writer::at_most(File::create(&path).unwrap(), data).write(&bytes).unwrap();
+        let mut writer = Writer::at_most(File::create(&path).unwrap(), data - 1);
+        let error = writer.write(&bytes).unwrap_err();
+        assert!(error.to_string().contains("more data than it says"), "{error}");
+        assert!(writer.written() < data);
+        let end = path.metadata().unwrap().len();
+        assert!(
+            (1_100_000..1_200_000).contains(&end),
+            "it ends at {end}, before what was too much"
+        );
     }
 
     #[test]

@@ -355,7 +355,8 @@ fn text_of(member: &mut impl Read, max: u64) -> io::Result<String> {
     Ok(text)
 }
 
-/// Writes a disk of `size` bytes, zeros left out; its SHA-256. `None` if `tell` wanted to end.
+/// Writes a disk of `size` bytes, of which `data` at most are not left out as zeros; its SHA-256.
+/// `None` if `tell` wanted to end.
 fn unpack(
     from: &mut impl Read,
     to: &Path,
@@ -365,7 +366,7 @@ fn unpack(
     tell: Tell<'_>,
 ) -> io::Result<Option<String>> {
     let file = File::options().write(true).create_new(true).mode(0o600).open(to)?;
-    let mut writer = Writer::new(file);
+    let mut writer = Writer::at_most(file, data);
     let mut hash = Sha256::new();
     let mut buffer = vec![0; CHUNK];
     let (mut at, mut looked) = (0, 0);
@@ -377,9 +378,6 @@ fn unpack(
         from.read_exact(&mut buffer[..n])?;
         hash.update(&buffer[..n]);
         writer.write(&buffer[..n])?;
-        if writer.written() > data {
-            return Err(io::Error::other("its disk has more data than it says"));
-        }
         if writer.written() - looked > RESERVE / 2 {
             looked = writer.written();
             if free()? < RESERVE {
