@@ -109,7 +109,8 @@ impl Images {
     fn did(&mut self, did: Did, state: &mut State) -> Handled {
         match did {
             Did::Nothing => return Handled::Ignored,
-            Did::Moved => self.go_to(self.browser.row, state),
+            // The cursor is settled behind each event.
+            Did::Moved => {}
             Did::Listed => self.refresh(state),
         }
         Handled::Consumed
