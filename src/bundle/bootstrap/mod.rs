@@ -25,13 +25,18 @@ use std::{
     collections::BTreeMap,
     env,
     ffi::OsString,
+    ops::ControlFlow,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     thread,
 };
 
 pub(super) use self::failure::io_problem;
-use self::{ahead::Ahead, failure::Failure, run::Run};
+use self::{
+    ahead::Ahead,
+    failure::Failure,
+    run::{Outcome, Run},
+};
 use super::{
     Manifest, Reporter,
     digest::sha256_file,
@@ -229,48 +234,19 @@ pub fn bootstrap(
     let steps = options.steps();
     let names = steps.iter().map(|(name, _)| name.clone());
     let mut run = Run::begin(options, names, reporter, cancel)?;
-    let mut problems = Vec::new();
-    let mut cancelled = false;
+    let mut ended = Ended::default();
     let given_up = AtomicBool::new(false);
     thread::scope(|scope| {
         let mut ahead = None;
         for (index, (_, kind)) in steps.iter().enumerate() {
             if cancel.load(Ordering::Relaxed) {
-                cancelled = true;
+                ended.cancelled = true;
                 break;
             }
             run.start(index);
-            let result = match kind {
-                Kind::Published => match &options.published {
-                    Some(source) => published::run(&mut run, source),
-                    None => Err(Failure::Skip("none is published".to_owned())),
-                },
-                Kind::Tools => tools::run(&mut run),
-                Kind::Firecracker => firecracker::run(&mut run),
-                Kind::Kernel => kernel::run(&mut run),
-                Kind::Initrd => initrd::run(&mut run),
-                Kind::Image(i) => {
-                    let ahead = ahead.take_if(|ahead: &mut Ahead<'_>| ahead.is_of(*i));
-                    image::run(&mut run, &options.manifest.images[*i], ahead)
-                }
-            };
-            match result {
-                Ok((state, detail)) => run.finish(state, &detail),
-                Err(Failure::Skip(why)) => run.finish(StepState::Skipped, &why),
-                Err(Failure::Cancelled) => {
-                    run.finish(StepState::Failed, "cancelled");
-                    cancelled = true;
-                    break;
-                }
-                Err(Failure::Step(problem)) => {
-                    run.finish(StepState::Failed, &problem.why);
-                    problems.push(problem);
-                }
-                Err(Failure::Stop(problem)) => {
-                    run.finish(StepState::Failed, &problem.why);
-                    problems.push(problem);
-                    break;
-                }
+            let outcome = one_step(*kind, &mut run, &mut ahead);
+            if ended.by(outcome, &mut run).is_break() {
+                break;
             }
             if matches!(kind, Kind::Tools) && options.extent == Extent::All {
                 ahead = Ahead::begin(&mut run, scope, &given_up);
@@ -278,7 +254,61 @@ pub fn bootstrap(
         }
         given_up.store(true, Ordering::Relaxed);
     });
+    let Ended { problems, cancelled } = ended;
     let good = problems.is_empty() && !cancelled;
     let steps = run.end(good)?;
     Ok(BootstrapReport { dir: options.dir.clone(), steps, problems, cancelled })
+}
+
+/// How the steps ended that are over.
+#[derive(Default)]
+struct Ended {
+    /// What failed.
+    problems: Vec<Problem>,
+    /// Whether one was cancelled.
+    cancelled: bool,
+}
+
+impl Ended {
+    /// Notes how a step ended; whether others can come after it.
+    fn by(&mut self, outcome: Outcome, run: &mut Run<'_>) -> ControlFlow<()> {
+        match outcome {
+            Ok((state, detail)) => run.finish(state, &detail),
+            Err(Failure::Skip(why)) => run.finish(StepState::Skipped, &why),
+            Err(Failure::Cancelled) => {
+                run.finish(StepState::Failed, "cancelled");
+                self.cancelled = true;
+                return ControlFlow::Break(());
+            }
+            Err(Failure::Step(problem)) => {
+                run.finish(StepState::Failed, &problem.why);
+                self.problems.push(problem);
+            }
+            Err(Failure::Stop(problem)) => {
+                run.finish(StepState::Failed, &problem.why);
+                self.problems.push(problem);
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// Does a step. The one whose script runs `ahead` takes that.
+fn one_step(kind: Kind, run: &mut Run<'_>, ahead: &mut Option<Ahead<'_>>) -> Outcome {
+    let options = run.options;
+    match kind {
+        Kind::Published => match &options.published {
+            Some(source) => published::run(run, source),
+            None => Err(Failure::Skip("none is published".to_owned())),
+        },
+        Kind::Tools => tools::run(run),
+        Kind::Firecracker => firecracker::run(run),
+        Kind::Kernel => kernel::run(run),
+        Kind::Initrd => initrd::run(run),
+        Kind::Image(i) => {
+            let ahead = ahead.take_if(|ahead| ahead.is_of(i));
+            image::run(run, &options.manifest.images[i], ahead)
+        }
+    }
 }
