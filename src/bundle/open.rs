@@ -88,12 +88,12 @@ impl Bundle {
     /// directory: another may come to this place at any moment, as a whole.
     #[must_use]
     pub fn is_as_read(&self) -> bool {
-        let of = |record: &Record| -> BTreeMap<String, String> {
+        fn needed(record: &Record) -> impl Iterator<Item = (&str, &str)> {
             let files = record.files.iter().filter(|(name, _)| !name.starts_with(IMAGES_DIR));
-            files.map(|(name, file)| (name.clone(), file.sha256.clone())).collect()
-        };
+            files.map(|(name, file)| (name.as_str(), file.sha256.as_str()))
+        }
         let now = Record::read(&self.dir).ok().flatten();
-        now.is_some_and(|now| of(&now) == of(&self.record))
+        now.is_some_and(|now| needed(&now).eq(needed(&self.record)))
     }
 
     /// The uncompressed kernel, an ELF with a PVH entry.
