@@ -73,11 +73,16 @@ impl Fake {
         });
     }
 
-    fn phase(&self, name: &str, phase: Phase, exit: Option<ExitReason>) {
+    fn change(&self, name: &str, change: impl FnOnce(&mut VmView)) {
         self.fleet.send_modify(|fleet| {
             let fleet = Arc::make_mut(fleet);
             let vm = fleet.vms.iter_mut().find(|vm| vm.spec.name.as_str() == name).unwrap();
-            let vm = Arc::make_mut(vm);
+            change(Arc::make_mut(vm));
+        });
+    }
+
+    fn phase(&self, name: &str, phase: Phase, exit: Option<ExitReason>) {
+        self.change(name, |vm| {
             vm.phase = phase;
             let ssh = SshEndpoint { host: "127.0.0.1".into(), port: 40022 };
             vm.ssh = Some(ssh).filter(|_| phase.is_up());
@@ -196,107 +201,97 @@ fn a_start_is_done_when_the_vmm_runs_unless_more_is_wanted() {
     release(client);
 }
 
+/// What is told of the start of `web`, which boots, when it is waited for until SSH answers and
+/// this happens meanwhile, and nothing after it.
+fn waited(
+    within: Wait,
+    meanwhile: impl AsyncFnOnce(&mut Fake) + Send + 'static,
+) -> Result<String, Problem> {
+    let mut client = client(fleet([vm("web")]), |mut fake| async move {
+        fake.phase("web", Phase::Booting, None);
+        meanwhile(&mut fake).await;
+        fake.fleet.closed().await;
+    });
+    client.wait(|fleet| fleet.vms[0].phase == Phase::Booting).unwrap();
+    let task = Task { wait: Some(within), ..task("web", None) };
+    let told = outcomes(&mut client, vec![task]).remove(0).1;
+    release(client);
+    told
+}
+
+const LONG: Duration = Duration::from_secs(60);
+
+fn runs_already() -> Admission {
+    Admission::Ignored("is running already".into())
+}
+
 #[test]
 fn waiting_ends_when_the_guest_is_ready_and_not_before() {
-    let mut client = client(fleet([vm("web")]), |mut fake| async move {
+    let told = waited(within(LONG), async |fake| {
         fake.answer(Admission::Queued(JobId(1))).await;
-        fake.phase("web", Phase::Booting, None);
         fake.job(1, JobState::Done);
         tokio::task::yield_now().await;
         fake.phase("web", Phase::Running, None);
-        fake.fleet.closed().await;
     });
-    let told = outcomes(&mut client, vec![task("web", Some(60))]);
-    assert_eq!(told[0].1.as_deref(), Ok("started; SSH answers"));
-    release(client);
+    assert_eq!(told.as_deref(), Ok("started; SSH answers"));
 }
 
 #[test]
 fn waiting_ends_when_the_guest_cannot_become_ready() {
-    let mut client = client(fleet([vm("web")]), |mut fake| async move {
-        fake.phase("web", Phase::Booting, None);
-        fake.answer(Admission::Ignored("is running already".into())).await;
+    let told = waited(within(LONG), async |fake| {
+        fake.answer(runs_already()).await;
         fake.phase("web", Phase::Crashed, Some(ExitReason::GuestPanic));
-        fake.fleet.closed().await;
     });
-    client.wait(|fleet| fleet.vms[0].phase == Phase::Booting).unwrap();
-    let told = outcomes(&mut client, vec![task("web", Some(60))]);
-    let problem = told[0].1.as_ref().unwrap_err();
+    let problem = told.unwrap_err();
     assert!(problem.hint.contains("banger logs web"), "{problem}");
-    release(client);
 }
 
 #[test]
 fn waiting_ends_when_no_ssh_server_answers() {
-    let mut client = client(fleet([vm("web")]), |mut fake| async move {
-        fake.phase("web", Phase::Booting, None);
-        fake.answer(Admission::Ignored("is running already".into())).await;
-        fake.fleet.send_modify(|fleet| {
-            let vm = Arc::make_mut(&mut Arc::make_mut(fleet).vms[0]);
+    let told = waited(within(LONG), async |fake| {
+        fake.answer(runs_already()).await;
+        fake.change("web", |vm| {
             vm.phase = Phase::Running;
             vm.ssh = None;
             let hint = "run `banger console web`";
             vm.problem = Some(Problem::new("no SSH server answers", "its system is up", hint));
         });
-        fake.fleet.closed().await;
     });
-    client.wait(|fleet| fleet.vms[0].phase == Phase::Booting).unwrap();
-    let told = outcomes(&mut client, vec![task("web", Some(60))]);
-    let problem = told[0].1.as_ref().unwrap_err();
+    let problem = told.unwrap_err();
     assert_eq!(problem.what, "web runs, and SSH does not reach it");
     assert!(problem.why.contains("no SSH server answers"), "{problem}");
     assert!(problem.hint.contains("banger console web"), "{problem}");
-    release(client);
 }
 
 #[test]
 fn waiting_goes_on_when_the_supervisor_has_given_up_and_the_guest_still_boots() {
-    let mut client = client(fleet([vm("web")]), |mut fake| async move {
+    let told = waited(within(LONG), async |fake| {
         fake.answer(Admission::Queued(JobId(1))).await;
-        fake.phase("web", Phase::Booting, None);
         let problem = Problem::new("web was not ready within 300 s", "no word", "look");
         fake.job(1, JobState::Failed { problem });
         tokio::task::yield_now().await;
         fake.phase("web", Phase::Running, None);
-        fake.fleet.closed().await;
     });
-    let told = outcomes(&mut client, vec![task("web", Some(60))]);
-    assert_eq!(told[0].1.as_deref(), Ok("started; SSH answers"));
-    release(client);
+    assert_eq!(told.as_deref(), Ok("started; SSH answers"));
 }
 
 #[test]
 fn waiting_that_ends_too_early_says_what_is_known() {
-    let mut client = client(fleet([vm("web")]), |mut fake| async move {
-        fake.phase("web", Phase::Booting, None);
-        fake.answer(Admission::Ignored("is running already".into())).await;
-        fake.fleet.send_modify(|fleet| {
-            let vm = Arc::make_mut(&mut Arc::make_mut(fleet).vms[0]);
+    let told = waited(within(Duration::from_millis(200)), async |fake| {
+        fake.answer(runs_already()).await;
+        fake.change("web", |vm| {
             vm.problem = Some(Problem::new("it boots for ever", "its init hangs", "look"));
         });
-        fake.fleet.closed().await;
     });
-    let mut task = task("web", None);
-    task.wait = Some(within(Duration::from_millis(200)));
-    client.wait(|fleet| fleet.vms[0].phase == Phase::Booting).unwrap();
-    let told = outcomes(&mut client, vec![task]);
-    assert_eq!(told[0].1.as_ref().unwrap_err().why, "its init hangs");
-    release(client);
+    assert_eq!(told.unwrap_err().why, "its init hangs");
 }
 
 #[test]
 fn waiting_has_an_end() {
-    let mut client = client(fleet([vm("web")]), |mut fake| async move {
-        fake.phase("web", Phase::Booting, None);
-        fake.answer(Admission::Ignored("is running already".into())).await;
-        fake.fleet.closed().await;
+    let told = waited(within(Duration::from_millis(20)), async |fake| {
+        fake.answer(runs_already()).await;
     });
-    let mut task = task("web", None);
-    task.wait = Some(within(Duration::from_millis(20)));
-    client.wait(|fleet| fleet.vms[0].phase == Phase::Booting).unwrap();
-    let told = outcomes(&mut client, vec![task]);
-    assert!(told[0].1.as_ref().unwrap_err().hint.contains("--wait=SECONDS"));
-    release(client);
+    assert!(told.unwrap_err().hint.contains("--wait=SECONDS"));
 }
 
 #[test]
