@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rusqlite::ErrorCode;
 
-use super::{BUSY_MS, backup};
+use super::{BUSY_MS, backup, spare};
 use crate::domain::{Problem, VmId, VmName};
 
 /// Why a change was not made. Nothing of it was.
@@ -71,12 +71,23 @@ impl From<StoreError> for Problem {
     }
 }
 
+/// Whether a full disk is behind it. SQLite says so only of what it writes to the database and its
+/// log: what else is short is a file that cannot be made or cannot grow.
+pub(super) fn is_for_want_of_room(path: &Path, error: &rusqlite::Error) -> bool {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => true,
+        Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) => spare::is_full(path),
+        _ => false,
+    }
+}
+
 /// The problem behind an error of SQLite.
 pub(super) fn problem(path: &Path, what: &str, error: &rusqlite::Error) -> Problem {
     let dir = path.parent().unwrap_or(path).display();
     let file = path.display();
     let code = error.sqlite_error_code();
     match code {
+        _ if is_for_want_of_room(path, error) => full(path, what),
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
             damaged(path, what, &error.to_string())
         }
@@ -84,11 +95,6 @@ pub(super) fn problem(path: &Path, what: &str, error: &rusqlite::Error) -> Probl
             what,
             format!("others have held {file} for more than {} seconds", BUSY_MS / 1_000),
             format!("see which with `fuser {}`; then try again", backup::shell(path)),
-        ),
-        Some(ErrorCode::DiskFull) => Problem::new(
-            what,
-            format!("the disk of {dir} is full"),
-            "free some space (`banger rm` a VM, or delete other files), then try again",
         ),
         Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
             Problem::new(
@@ -104,6 +110,19 @@ pub(super) fn problem(path: &Path, what: &str, error: &rusqlite::Error) -> Probl
         ),
         _ => Problem::new(what, format!("{file}: {error}"), "try again"),
     }
+}
+
+/// The problem of a disk that has no room for a database; all that was set aside is used up.
+pub(super) fn full(path: &Path, what: &str) -> Problem {
+    Problem::new(
+        what,
+        format!("the disk of {} is full", path.parent().unwrap_or(path).display()),
+        format!(
+            "delete something on it by hand, such as {}; then `banger rm` a VM, or `banger images \
+             rm` an image",
+            path.with_file_name("banger.log").display()
+        ),
+    )
 }
 
 /// The problem of a file that is no sound database; offers the newest backup.

@@ -73,6 +73,8 @@ impl Store {
         stays: Option<&str>,
         then: impl FnOnce() -> Result<(), Problem>,
     ) -> Result<(), Problem> {
+        // Once: on a full disk the rest may be tried again.
+        let mut then = Some(then);
         let renamed = self.write(Survive::PowerLoss, "cannot rename the image", |tx| {
             // Without a content it is from before there were any but the runtime directory's, or
             // about to be made.
@@ -80,7 +82,7 @@ impl Store {
                        (?3 IS NULL OR made_from <> ?3 OR (made_from IS NULL AND state = ?4))";
             let making = to_word(&VmState::Creating);
             tx.prepare_cached(sql)?.execute(params![old.as_str(), new.as_str(), stays, making])?;
-            then().map_err(StoreError::from)?;
+            then.take().map_or(Ok(()), |then| then()).map_err(StoreError::from)?;
             Ok(())
         });
         renamed.map_err(Problem::from)

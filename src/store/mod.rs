@@ -25,6 +25,7 @@ mod migrate;
 mod network;
 mod open;
 mod row;
+mod spare;
 mod vms;
 
 use std::{
@@ -45,6 +46,7 @@ pub use events::{EVENTS_MAX, Event, EventId};
 pub use ledger::{LedgerEntry, LedgerId, LedgerKind};
 pub use migrate::VERSION;
 pub use row::{VmRow, VmState};
+pub use spare::{SPARE, SPARES, count as spares, set_aside};
 
 /// How long a write waits for others', in milliseconds. Ten VMs that start at once on a slow disk
 /// were seen to keep one waiting for more than five seconds, and a start that could wait is not to
@@ -108,10 +110,10 @@ impl Store {
         &self,
         survive: Survive,
         what: &str,
-        work: impl FnOnce(&rusqlite::Transaction<'_>) -> Result<T, Failure>,
+        mut work: impl FnMut(&rusqlite::Transaction<'_>) -> Result<T, Failure>,
     ) -> Result<T, StoreError> {
         let mut conn = self.lock();
-        let done = (|| {
+        let mut attempt = || {
             let mode = if survive == Survive::PowerLoss { "FULL" } else { "NORMAL" };
             conn.pragma_update(None, "synchronous", mode)?;
             // Immediate: a read that turns into a write could find itself outrun by another.
@@ -119,7 +121,14 @@ impl Store {
             let value = work(&tx)?;
             tx.commit()?;
             Ok(value)
-        })();
+        };
+        let mut done = attempt();
+        while let Err(Failure::Sqlite(e)) = &done
+            && error::is_for_want_of_room(&self.path, e)
+            && spare::give_up(&self.path)
+        {
+            done = attempt();
+        }
         done.map_err(|failure| match failure {
             Failure::Said(error) => error,
             Failure::Sqlite(e) => error::problem(&self.path, what, &e).into(),

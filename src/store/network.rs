@@ -13,7 +13,7 @@ impl Store {
     ///
     /// # Errors
     /// The file.
-    pub fn tag(&self, fresh: impl FnOnce() -> Tag) -> Result<Tag, StoreError> {
+    pub fn tag(&self, fresh: impl Fn() -> Tag) -> Result<Tag, StoreError> {
         self.write(Survive::PowerLoss, "cannot read the tag", |tx| {
             match get(tx, TAG)?.and_then(|text| text.parse().ok()) {
                 Some(tag) => Ok(tag),

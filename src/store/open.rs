@@ -13,8 +13,9 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
 
 use super::{
     BUSY_MS, backup,
-    error::{damaged, problem},
+    error::{damaged, full, is_for_want_of_room, problem},
     migrate::{self, APPLICATION_ID, VERSION},
+    spare,
 };
 use crate::domain::Problem;
 
@@ -22,10 +23,39 @@ const WHAT: &str = "cannot open the database";
 /// How soon what another process was faster with is tried again.
 const RETRY: Duration = Duration::from_millis(5);
 
+/// Why it was not opened.
+struct Refused {
+    problem: Problem,
+    /// Whether it is for want of room.
+    wants_room: bool,
+}
+
+impl From<Problem> for Refused {
+    fn from(problem: Problem) -> Self {
+        Self { problem, wants_room: false }
+    }
+}
+
 pub(super) fn open(path: &Path) -> Result<Connection, Problem> {
     make_parent(path)?;
+    if !spare::make_room(path) {
+        return Err(full(path, WHAT));
+    }
+    loop {
+        match attempt(path) {
+            Ok(conn) => return Ok(conn),
+            Err(refused) if refused.wants_room && spare::give_up(path) => {}
+            Err(refused) => return Err(refused.problem),
+        }
+    }
+}
+
+fn attempt(path: &Path) -> Result<Connection, Refused> {
     let found = look(path)?;
-    let said = |e: rusqlite::Error| problem(path, WHAT, &e);
+    let said = |e: rusqlite::Error| Refused {
+        wants_room: is_for_want_of_room(path, &e),
+        problem: problem(path, WHAT, &e),
+    };
     let wal = sidecar(path, "-wal");
     let at_rest = found == Found::Database && !wal.exists();
     if at_rest
@@ -33,7 +63,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, Problem> {
         // Somebody opened it meanwhile, and may have written while it was read: look again below.
         && !wal.exists()
     {
-        return Err(damaged(path, WHAT, &why));
+        return Err(damaged(path, WHAT, &why).into());
     }
 
     let mut conn = Connection::open_with_flags(
@@ -49,7 +79,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, Problem> {
     conn.set_db_config(untouched, true).map_err(said)?;
     let version = migrate::version(&conn).map_err(said)?;
     if version > VERSION {
-        return Err(newer(path, version));
+        return Err(newer(path, version).into());
     }
     if found == Found::Database && version > 0 && !at_rest {
         check_first(&conn).map_err(said)?.map_err(|why| damaged(path, WHAT, &why))?;

@@ -156,6 +156,8 @@ impl Home {
         walk(&self.run_dir(), &mut found);
         let fleeting = ["banger.db-wal", "banger.db-shm", "banger.log", "banger.db.bak"];
         found.retain(|path| !fleeting.iter().any(|end| path.ends_with(end)));
+        // Room set aside, once there is a database.
+        found.retain(|path| !path.contains("/banger.db-spare-"));
         found.sort();
         found
     }

@@ -2,13 +2,14 @@
 
 use std::{fs, path::Path, time::SystemTime};
 
-use super::{Subject, ledger, names, network};
+use super::{Subject, host::SPACE_LEAST, ledger, names, network};
 use crate::{
     bundle::{self, Bundle, KernelNews},
-    domain::{CheckView, HostReport, Layout, Problem},
+    domain::{ByteSize, CheckView, HostReport, Layout, Problem},
+    host::disk,
     image::Catalog,
     monitor::Ground,
-    store::Store,
+    store::{self, Store},
 };
 
 /// A backup is made once a day while banger is used: one older than this is worth a word.
@@ -78,6 +79,7 @@ pub(super) fn database(layout: &Layout, calls: u32, report: &mut HostReport) {
     };
     report.calls = calls;
     report.checks.push(backup(&path, vms));
+    report.checks.extend(spare(&path));
     match Ground::find(&store, layout) {
         Ok(ground) => {
             ledger::look(&ground, report);
@@ -87,6 +89,22 @@ pub(super) fn database(layout: &Layout, calls: u32, report: &mut HostReport) {
         }
         Err(problem) => report.checks.push(CheckView::failed("ledger", problem)),
     }
+}
+
+/// What is set aside for a disk that is full, if some of it was needed.
+fn spare(path: &Path) -> Option<CheckView> {
+    let (left, all) = (store::spares(path), store::SPARES);
+    // Without any, the disk may never have been roomy.
+    (left < all && disk::free_space(path.parent()?).ok()? < SPACE_LEAST).then(|| {
+        let mib = |n: u32| ByteSize(u64::from(n) * store::SPARE);
+        CheckView::warning(
+            "spare",
+            format!("{} of {} set aside for the database are left", mib(left), mib(all)),
+            "without it nothing can be seen or removed with banger on a disk that is full",
+            "remove VMs (`banger rm`) or images (`banger images rm`): it is set aside again when there \
+             is room",
+        )
+    })
 }
 
 fn backup(path: &Path, vms: usize) -> CheckView {

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Below this much free space a start can fail for want of it: the room of a small guest's disk.
-const SPACE_LEAST: u64 = 64 << 20;
+pub(super) const SPACE_LEAST: u64 = 64 << 20;
 /// Below this much it is worth a word: the room of a `debian` disk.
 const SPACE_WARN: u64 = 1 << 30;
 
@@ -45,7 +45,8 @@ pub(super) fn space(layout: &Layout) -> Option<CheckView> {
     // If it is not there, the check of the directories says so.
     let free = disk::free_space(&layout.state).ok()?;
     let what = format!("{} free for {}", ByteSize(free), layout.state.display());
-    let fix = "remove VMs that are not needed, or set BANGER_STATE_DIR to a larger disk";
+    let fix = "remove VMs (`banger rm`) and images (`banger images rm`) that are not needed, or set \
+               BANGER_STATE_DIR to a larger disk";
     Some(if free < SPACE_LEAST {
         CheckView::failed("space", Problem::new(what, "new disks do not fit", fix))
     } else if free < SPACE_WARN {

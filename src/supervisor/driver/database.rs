@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{files, monitors::is_up};
+use super::{files, leftovers, monitors::is_up};
 use crate::{
     domain::{ExitRecord, Layout, Notice, Problem, UnixMs, VmId},
     host::fault,
@@ -31,7 +31,7 @@ pub enum Request {
     LastExit(VmId, oneshot::Sender<Option<ExitRecord>>),
     /// The VM's row.
     Row(VmId, oneshot::Sender<Result<Option<VmRow>, Problem>>),
-    /// A backup if one is due.
+    /// A backup if one is due; room set aside for a full disk.
     Maintain(UnixMs),
 }
 
@@ -57,7 +57,7 @@ impl Database {
                     drop(inputs.send(Input::Loaded(Vec::new())));
                 }
             }
-            serve(&store, &queue, &inputs);
+            serve(&store, &layout, &queue, &inputs);
         };
         let thread = thread::Builder::new().name("database".into()).spawn(run);
         (Self { requests }, thread.expect("a thread can be started"))
@@ -112,12 +112,17 @@ fn load(store: &Store, layout: &Layout) -> Result<Vec<Found>, Problem> {
     rows.into_iter().map(found).collect()
 }
 
-fn serve(store: &Store, queue: &Receiver<Request>, inputs: &mpsc::UnboundedSender<Input>) {
+fn serve(
+    store: &Store,
+    layout: &Layout,
+    queue: &Receiver<Request>,
+    inputs: &mpsc::UnboundedSender<Input>,
+) {
     let mut version = store.data_version().unwrap_or_default();
     let mut next_poll = Instant::now() + POLL;
     loop {
         match queue.recv_timeout(next_poll.saturating_duration_since(Instant::now())) {
-            Ok(request) => answer(store, request, inputs),
+            Ok(request) => answer(store, layout, request, inputs),
             Err(RecvTimeoutError::Timeout) => {
                 next_poll = Instant::now() + POLL;
                 let now = store.data_version().unwrap_or(version);
@@ -135,7 +140,7 @@ fn serve(store: &Store, queue: &Receiver<Request>, inputs: &mpsc::UnboundedSende
     }
 }
 
-fn answer(store: &Store, request: Request, inputs: &mpsc::UnboundedSender<Input>) {
+fn answer(store: &Store, layout: &Layout, request: Request, inputs: &mpsc::UnboundedSender<Input>) {
     match request {
         Request::Apply(token, change) => {
             let result = match (store.apply(&change), &change) {
@@ -160,6 +165,7 @@ fn answer(store: &Store, request: Request, inputs: &mpsc::UnboundedSender<Input>
             if let Err(problem) = store.maintain(now) {
                 tracing::warn!(%problem, "no backup of the database");
             }
+            leftovers::set_aside(layout);
         }
     }
 }

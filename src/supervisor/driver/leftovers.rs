@@ -9,7 +9,7 @@ use crate::{
     host::lock::{self, FileLock},
     monitor::{self, Ground},
     names,
-    store::Store,
+    store::{self, Store},
     supervisor::Options,
 };
 
@@ -34,6 +34,19 @@ pub fn sweep(options: &Options) {
         tracing::warn!(%problem, "what was interrupted stays for the next banger");
     }
     locks(layout);
+    // Last: what was removed is room.
+    set_aside(layout);
+}
+
+/// Sets room aside for the database, if there is one and the disk is roomy. It costs eight looks
+/// at files where that was done before.
+pub fn set_aside(layout: &Layout) {
+    let database = layout.database();
+    if database.exists()
+        && let Err(error) = store::set_aside(&database)
+    {
+        tracing::warn!(%error, "no room is set aside for a disk that is full");
+    }
 }
 
 /// Removes the files of locks that nobody holds.
