@@ -395,6 +395,12 @@ fn a_manifest_of_the_users_makes_an_image_stale_until_it_is_as_wanted() {
     fs::write(wanted.join("tiny.txt"), "Git\n").unwrap();
     let ran = home.run(&["images"]);
     assert!(ran.code == 0 && ran.err.contains("tiny.txt:1"), "{ran}");
+    // One that is too long is not read up to there: of what is cut off, nobody would know.
+    let long = format!("busybox-static\n{}git\n", "#\n".repeat(2 << 20));
+    fs::write(wanted.join("tiny.txt"), long).unwrap();
+    let ran = home.run(&["images"]);
+    let told = ["tiny.txt: it has more than 4 MiB", "correct or remove"];
+    assert!(ran.code == 0 && told.iter().all(|words| ran.err.contains(words)), "{ran}");
 }
 
 #[test]

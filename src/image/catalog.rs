@@ -2,7 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs,
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
@@ -16,7 +17,7 @@ use super::{
 };
 use crate::{
     bundle::{Bundle, ImageFile, MANIFEST_MAX, sha256_file},
-    domain::{ImageName, ImageOrigin, ImageView, Layout, Problem, Recipe, VmId},
+    domain::{ByteSize, ImageName, ImageOrigin, ImageView, Layout, Problem, Recipe, VmId},
     host::{fault, lock::FileLock, rename},
     store::{Store, VmRow, VmState},
 };
@@ -184,9 +185,17 @@ impl Catalog {
             let hint = format!("correct or remove {}", path.display());
             Problem::new(format!("cannot use the package manifest of {name}"), why, hint)
         };
-        match fs::File::open(&path)
-            .and_then(|file| io::read_to_string(io::Read::take(file, MANIFEST_MAX)))
-        {
+        let read = fs::File::open(&path).and_then(|file| {
+            let mut bytes = Vec::new();
+            file.take(MANIFEST_MAX + 1).read_to_end(&mut bytes)?;
+            if bytes.len() as u64 > MANIFEST_MAX {
+                let most = ByteSize(MANIFEST_MAX);
+                let why = format!("it has more than {most}, and no list of packages has");
+                return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+            }
+            String::from_utf8(bytes).map_err(io::Error::other)
+        });
+        match read {
             Ok(text) => PackageManifest::parse(&text).map(Some).map_err(|lines| {
                 let lines =
                     lines.iter().map(|(line, why)| format!("{}:{line}: {why}", path.display()));
