@@ -156,6 +156,55 @@ fn an_image_that_cannot_be_read_is_said_and_nothing_of_it_is_removed() {
 }
 
 #[test]
+fn an_image_that_cannot_be_read_is_removed_when_no_vm_was_made_from_it() {
+    let (home, file) = with_image("mine");
+    let metadata = |name: &str| home.state().join("images").join(name).join("image.json");
+    home.ok(&["create", "web", "--image", "mine"]);
+    let whole = fs::read(metadata("mine")).unwrap();
+    fs::write(metadata("mine"), &whole[..40]).unwrap();
+    home.run(&["images", "show", "mine"]).fails(1, &["`banger images rm mine` removes it"]);
+    let before = home.listing();
+    home.run(&["images", "rm", "--yes", "mine"]).fails(1, &["VMs were made from it: web"]);
+    home.run(&["images", "rm", "mine"]).fails(2, &["banger images rm --yes mine"]);
+    home.run(&["images", "rm", "--yes", "mine"]).fails(1, &["it is damaged"]);
+    assert_eq!(home.listing(), before);
+    home.ok(&["rm", "--yes", "web"]);
+
+    // Whatever is wrong with it: damaged, gone, no file.
+    type Break = fn(&Path);
+    let breaks: [Break; 3] = [
+        |path| fs::write(path, "{").unwrap(),
+        |path| fs::remove_file(path).unwrap(),
+        |path| {
+            fs::remove_file(path).unwrap();
+            fs::create_dir(path).unwrap();
+        },
+    ];
+    for (n, damage) in breaks.into_iter().enumerate() {
+        home.ok(&["images", "import", file.to_str().unwrap(), "--name", "mine", "--replace"]);
+        damage(&metadata("mine"));
+        home.ok(&["images", "rm", "--yes", "mine", "mine"]);
+        let left = (files(&home, "images"), files(&home, "bases"));
+        assert_eq!(left, (vec![], vec![]), "damage {n}");
+        home.ok(&["images"]);
+    }
+
+    // In the place of the runtime directory's it makes way for that; what others need stays.
+    for name in ["mine", "tiny"] {
+        home.ok(&["images", "import", file.to_str().unwrap(), "--name", name, "--replace"]);
+    }
+    fs::write(metadata("tiny"), "{").unwrap();
+    home.ok(&["images", "rm", "--yes", "tiny"]);
+    assert_eq!(
+        (names(&home), files(&home, "bases").len()),
+        (vec!["mine".into(), "tiny".into()], 1)
+    );
+    assert_eq!(files(&home, "images"), ["mine"]);
+    home.run(&["images", "rm", "--yes", "tiny"]).fails(1, &["part of the runtime directory"]);
+    home.run(&["images", "rm", "--yes", "min"]).fails(1, &["did you mean mine?"]);
+}
+
+#[test]
 fn a_vm_holds_its_image_which_may_get_another_name() {
     let (home, _) = with_image("mine");
     home.ok(&["create", "web", "--image", "mine"]);

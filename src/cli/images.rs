@@ -342,8 +342,15 @@ fn remove(rm: &ImagesRm, catalog: &Catalog, connect: Connect, setup: &Setup) -> 
     let mut doomed = Vec::new();
     for name in &rm.names {
         match find(&views, name, catalog) {
-            Ok(view) if doomed.contains(&view.name) => {}
-            Ok(view) => doomed.push(view.name.clone()),
+            Ok(_) if doomed.contains(name) => {}
+            Ok(_) => doomed.push(name.clone()),
+            // What cannot be read can be removed.
+            Err(problem) if name.parse().is_ok_and(|name| catalog.has(&name)) => {
+                if !doomed.contains(name) {
+                    out::note(&format!("{name}: {}", problem.why));
+                    doomed.push(name.clone());
+                }
+            }
             Err(problem) => {
                 all_well = false;
                 out::error(&problem);

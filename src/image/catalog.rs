@@ -305,7 +305,14 @@ impl Catalog {
         Ok(())
     }
 
-    /// Removes an image of the user's.
+    /// Whether something lies where an image of the user's of this name would be, be it one that can
+    /// be read or not: it can be [removed](Self::remove).
+    #[must_use]
+    pub fn has(&self, name: &ImageName) -> bool {
+        self.dir(name).symlink_metadata().is_ok()
+    }
+
+    /// Removes an image of the user's, also one that cannot be read.
     ///
     /// # Errors
     /// If it is not one of the user's, VMs were made from it (it says which), or the file system's
@@ -315,8 +322,16 @@ impl Catalog {
         let failed = |e: io::Error| Problem::new(&what, e.to_string(), "try again");
         let store = Store::open(&self.layout.database())?;
         let _lock = self.lock(&what)?;
-        self.mend(&store)?;
-        let metadata = self.is_users(&what, name)?;
+        let mended = self.mend(&store);
+        let metadata = match Metadata::read(&self.dir(name)) {
+            Ok(None) if !self.has(name) => return Err(self.is_not_users(&what, name)),
+            Ok(Some(metadata)) => Some(metadata),
+            // Whatever is wrong with it, it goes.
+            Ok(None) | Err(_) => None,
+        };
+        if metadata.is_some() {
+            mended?;
+        }
         let rows = store.vms()?;
         let users: Vec<&str> = rows
             .iter()
@@ -334,7 +349,15 @@ impl Catalog {
         fault::point("an image was taken off the list");
         drop(gone);
         fault::point("an image's directory is gone");
-        content::release(&self.layout, &store, &metadata.sha256, None)?;
+        match metadata {
+            Some(metadata) => content::release(&self.layout, &store, &metadata.sha256, None)?,
+            // Which content was its own is known by what nothing else needs.
+            None => {
+                if let Err(problem) = content::clear(&self.layout, &store) {
+                    tracing::warn!(%problem, image = %name, "its content stays for now");
+                }
+            }
+        }
         store.images_changed()
     }
 
@@ -426,14 +449,16 @@ impl Catalog {
     }
 
     fn is_users(&self, what: &str, name: &ImageName) -> Result<Metadata, Problem> {
-        if let Some(metadata) = Metadata::read(&self.dir(name))? {
-            return Ok(metadata);
-        }
+        Metadata::read(&self.dir(name))?.ok_or_else(|| self.is_not_users(what, name))
+    }
+
+    /// Why there is no image of the user's of this name.
+    fn is_not_users(&self, what: &str, name: &ImageName) -> Problem {
         if self.bundle_sum(name).is_some() {
             let why = "it is part of the runtime directory";
-            return Err(Problem::new(what, why, "only images of your own can be changed"));
+            return Problem::new(what, why, "only images of your own can be changed");
         }
-        Err(unknown(name.as_str(), &self.list()))
+        unknown(name.as_str(), &self.list())
     }
 
     /// Whether no image has this name.
@@ -442,7 +467,7 @@ impl Catalog {
     /// Which one has it.
     pub fn is_free(&self, name: &ImageName) -> Result<(), Problem> {
         let what = format!("cannot use the name {name}");
-        if self.dir(name).symlink_metadata().is_ok() {
+        if self.has(name) {
             let hint = "choose another name, or replace it (`--replace`)";
             return Err(Problem::new(what, "there is an image of that name", hint));
         }

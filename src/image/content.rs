@@ -108,16 +108,27 @@ pub fn release(
 /// # Errors
 /// The database; an image that does not say what it is; the file system's word.
 pub fn sweep(layout: &Layout, store: &Store) -> Result<(), Problem> {
-    let dir = layout.base("x").parent().map(Path::to_owned).unwrap_or_default();
-    let entries: Vec<PathBuf> =
-        fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
-    if entries.is_empty() {
+    if entries(layout).next().is_none() {
         return Ok(());
     }
     let lock = FileLock::try_exclusive(layout.bases_lock()).ok().flatten();
     let Some(_lock) = lock.map(FileLock::remove_on_drop) else { return Ok(()) };
+    clear(layout, store)
+}
+
+/// What lies where contents are.
+fn entries(layout: &Layout) -> impl Iterator<Item = PathBuf> {
+    let dir = layout.base("x").parent().map(Path::to_owned).unwrap_or_default();
+    fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path())
+}
+
+/// As [`sweep`], by who holds the [`lock`].
+///
+/// # Errors
+/// As [`sweep`].
+pub(super) fn clear(layout: &Layout, store: &Store) -> Result<(), Problem> {
     let needed = needed(layout, store, None)?;
-    for path in entries {
+    for path in entries(layout) {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let (sum, half) = name.strip_suffix(".part").map_or((name, false), |sum| (sum, true));
         // What else lies there is not ours.

@@ -100,6 +100,11 @@ impl Metadata {
         match read_bounded(&path, METADATA_MAX) {
             Ok(text) => Self::parse(&text).map(Some).map_err(|why| {
                 let hint = format!("move {} away", dir.display());
+                let name = dir.file_name().and_then(|name| name.to_str());
+                let hint = match name.and_then(|name| name.parse::<ImageName>().ok()) {
+                    Some(name) => format!("{hint}, or `banger images rm {name}` removes it"),
+                    None => hint,
+                };
                 Problem::new(what(), format!("{}: {why}", path.display()), hint)
             }),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),

@@ -3,7 +3,8 @@
 use super::{Core, Effect, ImageChange, Owner, command::denied};
 use crate::{
     domain::{
-        Admission, CommandBody, ImageName, ImageOrigin, JobId, JobState, NoticeLevel, Problem,
+        Admission, CommandBody, ImageName, ImageOrigin, ImageView, JobId, JobState, NoticeLevel,
+        Problem,
     },
     image::in_use,
 };
@@ -36,14 +37,14 @@ impl Core {
     }
 
     pub(super) fn delete_image(&mut self, name: &ImageName, body: CommandBody) -> Admission {
-        let what = format!("cannot remove the image {name}");
-        if let Err(problem) = self.is_users(what, name) {
-            return denied(problem);
-        }
-        let image = self.images.iter().flatten().find(|image| image.name == name.as_str());
+        // One that cannot be read is in no list, and may have the place of one that is: of what is not
+        // known to be the user's, the change itself says whether it can go.
+        let own =
+            |image: &&ImageView| image.name == name.as_str() && image.origin != ImageOrigin::Bundle;
+        let own = self.images.iter().flatten().find(own);
         let users = self.vms.values().filter(|vm| {
             vm.row.spec.image == name.as_str()
-                && vm.row.made_from.as_deref() == image.map(|image| image.sha256.as_str())
+                && own.is_some_and(|own| vm.row.made_from.as_ref() == Some(&own.sha256))
         });
         let users: Vec<&str> = users.map(|vm| vm.row.spec.name.as_str()).collect();
         if !users.is_empty() {
