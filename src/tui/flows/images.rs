@@ -507,3 +507,20 @@ fn it_is_drawn_at_any_size_with_the_mouse_everywhere() {
     ui.click("Docker-ready");
     assert!(ui.screen().contains("[x] yes"), "{}", ui.screen());
 }
+
+#[test]
+fn the_detail_ends_where_its_text_does() {
+    let mut fleet = some();
+    fleet.images[0].about = "some words ".repeat(5_000);
+    let mut ui = Ui::new(80, 24, fleet);
+    ui.send_keys("3<enter><end>");
+    let end = "none; n makes one";
+    assert!(ui.screen().contains(end), "{}", ui.screen());
+    ui.send_keys("jjjk");
+    assert!(!ui.screen().contains(end), "{}", ui.screen());
+    ui.send_keys("<end>");
+    // With more room there is less to scroll.
+    ui.resize(80, 30);
+    ui.send_keys("k");
+    assert!(!ui.screen().contains(end), "{}", ui.screen());
+}

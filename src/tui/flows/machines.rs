@@ -295,3 +295,24 @@ fn the_ssh_command_is_copied() {
     ui.send_keys("Gyky");
     assert_eq!(ui.copied[1..], ["ssh root@web.vm", "ssh root@172.30.4.2"]);
 }
+
+#[test]
+fn the_detail_ends_where_its_text_does() {
+    let mut db = vm(2, "db", Phase::Stopped);
+    db.problem = Some(Problem::new("it did not start", "for some reasons ".repeat(3_000), "look"));
+    let mut ui = Ui::new(80, 24, fleet(vec![db]));
+    ui.send_keys("<enter>G");
+    assert!(ui.screen().contains(" Made "), "{}", ui.screen());
+    ui.send_keys("jjjk");
+    assert!(!ui.screen().contains(" Made "), "{}", ui.screen());
+    // A text that is shorter now leaves nothing to scroll back from.
+    ui.send_keys("G");
+    ui.picture(|fleet| {
+        let mut db = vm(2, "db", Phase::Stopped);
+        db.problem = Some(Problem::new("it did not start", "a reason ".repeat(300), "look"));
+        fleet.vms = vec![db.into()];
+    });
+    assert!(ui.screen().contains(" Made "), "{}", ui.screen());
+    ui.send_keys("k");
+    assert!(!ui.screen().contains(" Made "), "{}", ui.screen());
+}

@@ -42,6 +42,12 @@ fn rows(parts: &[Part], columns: u16) -> Vec<(&'static str, String, Slot)> {
     rows
 }
 
+/// How many rows the parts have in so many columns.
+#[must_use]
+pub fn count_rows(parts: &[Part], columns: u16) -> usize {
+    rows(parts, columns).len()
+}
+
 /// Draws the parts from row `top` on. Returns how many rows they have.
 pub fn draw_parts(parts: &[Part], top: usize, area: Rect, cx: &mut Draw<'_>) -> usize {
     let rows = rows(parts, area.width);
@@ -88,7 +94,7 @@ impl Whole {
     }
 
     fn scroll(&mut self, action: Action, state: &State) {
-        let rows = rows(&self.parts, inner_columns(state.size.0)).len();
+        let rows = count_rows(&self.parts, inner_columns(state.size.0));
         self.top = scrolled_by(action, self.top, rows, state);
     }
 }
@@ -134,7 +140,7 @@ impl Layer for Whole {
 
     fn draw(&self, area: Rect, cx: &mut Draw<'_>) {
         let columns = inner_columns(area.width) + 4;
-        let rows = rows(&self.parts, inner_columns(area.width)).len();
+        let rows = count_rows(&self.parts, inner_columns(area.width));
         let height = u16::try_from(rows + 4).unwrap_or(u16::MAX).min(area.height);
         let inner = popup(cx, area, &self.title, columns, height);
         let list = Rect {

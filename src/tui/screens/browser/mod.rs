@@ -52,15 +52,15 @@ pub struct Browser<S> {
     pub open: bool,
     /// Lines of the detail above the first that is seen.
     pub scroll: usize,
-    /// The most lines it scrolls.
-    scroll_max: usize,
+    /// The most lines that can be above it: then its end is seen. Set by the screen, which knows
+    /// the text, before each event.
+    pub scroll_most: usize,
 }
 
 impl<S: Copy + Default + PartialEq> Browser<S> {
-    /// One that shows all. `keys` are the words that can stand before a `:` in the filter, and
-    /// `scroll_max` is the most lines the detail scrolls.
+    /// One that shows all. `keys` are the words that can stand before a `:` in the filter.
     #[must_use]
-    pub fn new(keys: &'static [&'static str], scroll_max: usize) -> Self {
+    pub fn new(keys: &'static [&'static str]) -> Self {
         Self {
             filter: Filter::new(keys, ""),
             editing: false,
@@ -70,7 +70,7 @@ impl<S: Copy + Default + PartialEq> Browser<S> {
             top: 0,
             open: false,
             scroll: 0,
-            scroll_max,
+            scroll_most: 0,
         }
     }
 
@@ -152,10 +152,11 @@ impl<S: Copy + Default + PartialEq> Browser<S> {
         Did::Listed
     }
 
-    const fn go_by(&mut self, by: isize) {
+    fn go_by(&mut self, by: isize) {
         if self.open {
-            let scroll = self.scroll.saturating_add_signed(by);
-            self.scroll = if scroll < self.scroll_max { scroll } else { self.scroll_max };
+            // The text may be shorter now, or have more room.
+            let scroll = self.scroll.min(self.scroll_most);
+            self.scroll = scroll.saturating_add_signed(by).min(self.scroll_most);
         } else {
             self.row = self.row.saturating_add_signed(by);
         }

@@ -1,14 +1,19 @@
 //! One image closely.
 
-use ratatui::layout::Rect;
+use ratatui::layout::{Margin, Rect};
 
-use super::{Images, list::vms_on, table::STALE};
+use super::{
+    Images,
+    list::vms_on,
+    table::{self, STALE},
+};
 use crate::{
     config::theme::Slot,
     domain::{ByteSize, Fleet, ImageOrigin, ImageView, StaleReason},
     tui::{
+        chrome,
         layers::Draw,
-        popups::whole::{Part, draw_parts},
+        popups::whole::{Part, count_rows, draw_parts},
         state::{State, is_older},
         text::{age, millis},
         widgets::panel,
@@ -23,13 +28,27 @@ impl Images {
             return;
         };
         let inner = panel(cx.buf, area, &image.name, cx.theme, self.browser.open);
-        let text = Rect {
-            x: inner.x + 1,
-            y: inner.y + 1,
-            width: inner.width.saturating_sub(2),
-            height: inner.height.saturating_sub(1),
-        };
-        draw_parts(&about(image, state), self.browser.scroll, text, cx);
+        draw_parts(&about(image, state), self.browser.scroll, text(inner), cx);
+    }
+
+    /// How many lines can be above what is seen of the detail when its end is.
+    pub(super) fn scroll_most(&self, state: &State) -> usize {
+        let detail = table::parts(chrome::body_of(state.size), self.browser.open).detail;
+        let detail = detail.filter(|_| self.browser.open);
+        let (Some(detail), Some(image)) = (detail, state.selected_image()) else { return 0 };
+        let text = text(detail.inner(Margin::new(1, 1)));
+        let rows = count_rows(&about(image, state), text.width);
+        rows.saturating_sub(usize::from(text.height))
+    }
+}
+
+/// The place of the text within the frame.
+const fn text(inner: Rect) -> Rect {
+    Rect {
+        x: inner.x + 1,
+        y: inner.y + 1,
+        width: inner.width.saturating_sub(2),
+        height: inner.height.saturating_sub(1),
     }
 }
 

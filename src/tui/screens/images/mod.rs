@@ -22,9 +22,6 @@ use crate::tui::{
     state::State,
 };
 
-/// The most lines the detail scrolls.
-const SCROLL_MAX: usize = 500;
-
 /// The screen.
 #[derive(Debug)]
 pub struct Images {
@@ -40,7 +37,7 @@ impl Default for Images {
     fn default() -> Self {
         Self {
             list: List::default(),
-            browser: Browser::new(filter::KEYS, SCROLL_MAX),
+            browser: Browser::new(filter::KEYS),
             tree: true,
             opening: verbs::Opening::No,
         }
@@ -138,6 +135,7 @@ impl Layer for Images {
         if !matches!(event, LayerEvent::Fleet) {
             self.follow_choice(cx.state);
         }
+        self.browser.scroll_most = self.scroll_most(cx.state);
         let handled = match event {
             LayerEvent::Action(action) => self.action(*action, cx),
             LayerEvent::Fleet => {

@@ -1,9 +1,9 @@
 //! One machine closely.
 
-use ratatui::{layout::Rect, style::Style};
+use ratatui::layout::Rect;
 
 use super::{
-    Machines, Tab,
+    Machines, Tab, layout,
     table::{glyph, phase_slot},
 };
 use crate::{
@@ -16,6 +16,7 @@ use crate::{
         layers::{Draw, Hit},
         pane::draw_terminal,
         screens::{images::STALE, panes::is_deaf},
+        state::State,
         text::{age, millis, width},
         verbs::ssh_command,
         widgets::{panel, put, wrap},
@@ -25,12 +26,12 @@ use crate::{
 /// The terminal's size within a detail of this size.
 #[must_use]
 pub fn console_size(detail: Rect) -> Size {
-    let inner = console_area(detail);
+    let inner = below_tabs(detail);
     Size { cols: inner.width.max(2), rows: inner.height.max(1) }
 }
 
 /// Within the frame, below the tabs.
-const fn console_area(detail: Rect) -> Rect {
+const fn below_tabs(detail: Rect) -> Rect {
     Rect {
         x: detail.x + 1,
         y: detail.y + 2,
@@ -43,7 +44,7 @@ const fn console_area(detail: Rect) -> Rect {
 struct Line {
     label: &'static str,
     text: String,
-    style: Style,
+    slot: Slot,
     /// A bar from one column to another, as shares of the whole.
     bar: Option<(f64, f64)>,
 }
@@ -74,17 +75,26 @@ impl Machines {
             x = end + 1;
         }
         match self.tab {
-            Tab::Overview => {
-                let below = Rect { y: inner.y + 1, height: inner.height - 1, ..inner };
-                self.draw_overview(below, vm, cx);
+            Tab::Overview => self.draw_overview(below_tabs(area), vm, cx),
+            Tab::Console => draw_console(below_tabs(area), vm, cx),
+        }
+    }
+
+    /// How many lines can be above what is seen of the detail when its end is.
+    pub(super) fn scroll_most(&self, state: &State) -> usize {
+        let detail = layout::parts_of(state.size, self.browser.open).detail;
+        let scrolls = self.browser.open && self.tab == Tab::Overview;
+        match (detail.filter(|_| scrolls), state.selected_vm()) {
+            (Some(detail), Some(vm)) => {
+                let area = below_tabs(detail);
+                overview(vm, area.width, state).len().saturating_sub(usize::from(area.height))
             }
-            Tab::Console => draw_console(console_area(area), vm, cx),
+            _ => 0,
         }
     }
 
     fn draw_overview(&self, area: Rect, vm: &VmView, cx: &mut Draw<'_>) {
-        let columns = usize::from(area.width.saturating_sub(VALUE + 2));
-        let lines = overview(vm, columns, cx);
+        let lines = overview(vm, area.width, cx.state);
         let rows = usize::from(area.height);
         let top = self.browser.scroll.min(lines.len().saturating_sub(rows));
         for (row, line) in lines.iter().skip(top).take(rows).enumerate() {
@@ -93,9 +103,10 @@ impl Machines {
             put(cx.buf, area.x + 1, y, line.label, label, VALUE);
             let x = area.x + 1 + VALUE;
             let room = area.right().saturating_sub(x);
+            let style = cx.theme.style(line.slot);
             match line.bar {
                 None => {
-                    put(cx.buf, x, y, &line.text, line.style, room);
+                    put(cx.buf, x, y, &line.text, style, room);
                 }
                 Some((from, to)) => {
                     let words = 9;
@@ -107,27 +118,28 @@ impl Machines {
                         put(cx.buf, x + column, y, "━", full, 1);
                     }
                     let end = x + bar + 1;
-                    put(cx.buf, end, y, &line.text, line.style, words);
+                    put(cx.buf, end, y, &line.text, style, words);
                 }
             }
         }
     }
 }
 
-fn overview(vm: &VmView, columns: usize, cx: &Draw<'_>) -> Vec<Line> {
-    let now = cx.state.now;
-    let style = |slot| cx.theme.style(slot);
+/// What is said of a machine, in lines for an area of so many columns.
+fn overview(vm: &VmView, columns: u16, state: &State) -> Vec<Line> {
+    let columns = usize::from(columns.saturating_sub(VALUE + 2));
+    let now = state.now;
     let mut lines = Vec::new();
     let mut add = |label: &'static str, text: &str, slot: Slot| {
         for (n, part) in wrap(text, columns).into_iter().enumerate() {
             let label = if n == 0 { label } else { "" };
-            lines.push(Line { label, text: part, style: style(slot), bar: None });
+            lines.push(Line { label, text: part, slot, bar: None });
         }
     };
     add("", " ", Slot::Text);
     let since = age(now.wall.since(vm.since));
-    let state = format!("{} {} for {since}", glyph(vm.phase, now), vm.phase.word());
-    add("State", &state, phase_slot(vm.phase));
+    let phase = format!("{} {} for {since}", glyph(vm.phase, now), vm.phase.word());
+    add("State", &phase, phase_slot(vm.phase));
     if let Some(problem) = &vm.problem {
         let slot = if vm.phase.is_up() { Slot::Warning } else { Slot::StateCrashed };
         add("Problem", &format!("{}: {}", problem.what, problem.why), slot);
@@ -148,13 +160,13 @@ fn overview(vm: &VmView, columns: usize, cx: &Draw<'_>) -> Vec<Line> {
         _ => "c opens the console",
     };
     add("Next", next, Slot::TextDim);
-    if let Some(command) = ssh_command(vm, cx.state.ssh_key.as_deref()) {
+    if let Some(command) = ssh_command(vm, state.ssh_key.as_deref()) {
         add("SSH", &command, Slot::Text);
     }
     add("", " ", Slot::Text);
     let spec = &vm.spec;
     add("Image", &spec.image, Slot::Text);
-    if let Some(why) = cx.state.outdated(vm) {
+    if let Some(why) = state.outdated(vm) {
         add("", &format!("{STALE} {why}"), Slot::Warning);
         match why {
             Outdated::Rebuilt => {
@@ -187,7 +199,7 @@ fn overview(vm: &VmView, columns: usize, cx: &Draw<'_>) -> Vec<Line> {
     }
     add("At login", if spec.restore { "always started" } else { "as it was" }, Slot::Text);
     add("Made", &format!("{} ago", age(now.wall.since(vm.created))), Slot::Text);
-    boot_lines(vm, style(Slot::TextDim), &mut lines);
+    boot_lines(vm, &mut lines);
     lines
 }
 
@@ -219,10 +231,11 @@ fn reached(kind: NetworkKind, vm: &VmView) -> String {
 }
 
 /// The waterfall of the last boot: what each part took, and where in the whole it lies.
-fn boot_lines(vm: &VmView, style: Style, lines: &mut Vec<Line>) {
+fn boot_lines(vm: &VmView, lines: &mut Vec<Line>) {
+    let slot = Slot::TextDim;
     let Some((_, total)) = vm.boot.0.last() else { return };
     let whole = (*total).max(1) as f64;
-    let blank = || Line { label: "", text: String::new(), style, bar: None };
+    let blank = || Line { label: "", text: String::new(), slot, bar: None };
     lines.push(blank());
     lines.push(Line { label: "Last boot", text: millis(*total), ..blank() });
     let mut from = 0;
@@ -230,7 +243,7 @@ fn boot_lines(vm: &VmView, style: Style, lines: &mut Vec<Line>) {
         let label = part(*mark);
         let bar = Some((from as f64 / whole, *at as f64 / whole));
         let text = format!("{:>8}", millis(at.saturating_sub(from)));
-        lines.push(Line { label, text, style, bar });
+        lines.push(Line { label, text, slot, bar });
         from = *at;
     }
 }

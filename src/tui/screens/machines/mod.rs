@@ -29,9 +29,6 @@ use crate::{
 /// hundred machines attaches to none.
 const REST: Duration = Duration::from_millis(150);
 
-/// The most lines the detail scrolls.
-const SCROLL_MAX: usize = 200;
-
 /// A tab of the detail.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Tab {
@@ -56,7 +53,7 @@ impl Default for Machines {
     fn default() -> Self {
         Self {
             list: List::default(),
-            browser: Browser::new(filter::KEYS, SCROLL_MAX),
+            browser: Browser::new(filter::KEYS),
             tab: Tab::default(),
             peek: None,
         }
@@ -195,6 +192,7 @@ impl Layer for Machines {
         if !matches!(event, LayerEvent::Fleet) {
             self.follow_choice(cx.state);
         }
+        self.browser.scroll_most = self.scroll_most(cx.state);
         let handled = match event {
             LayerEvent::Action(action) => self.action(*action, cx),
             LayerEvent::Fleet => {
