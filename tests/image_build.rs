@@ -150,6 +150,23 @@ fn a_build_that_is_killed_leaves_no_mount_no_loop_and_no_process() {
 }
 
 #[test]
+fn a_dry_run_that_is_ended_leaves_nothing() {
+    let test = "a_dry_run_that_is_ended_leaves_nothing";
+    let Some(home) = mounting(test, Load::Light) else { return };
+    if !runtime_dir().join("images/debian.img").is_file() {
+        return skip(test, "the runtime directory has no image debian");
+    }
+    let path = recipe(&home, "name = \"a\"\nbase = \"debian\"\npackages = \"tree\"\n");
+    let running = home.spawn(&["images", "build", &path, "--dry-run"]);
+    until("the copy is mounted", || !loops(&home).is_empty());
+    signal(running.pid(), Signal::SIGTERM);
+    let said = running.end();
+    assert_eq!(said.code, Some(128 + Signal::SIGTERM as i32), "{said:?}");
+    assert_eq!((images(&home), loops(&home)), (BTreeSet::new(), Vec::new()), "{said:?}");
+    assert_eq!(home.processes(""), BTreeSet::new(), "{said:?}");
+}
+
+#[test]
 fn at_a_terminal_a_failed_step_is_mended_by_hand_and_tried_again() {
     let test = "at_a_terminal_a_failed_step_is_mended_by_hand_and_tried_again";
     let Some(home) = mounting(test, Load::Light) else { return };

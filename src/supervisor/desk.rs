@@ -1,14 +1,10 @@
 //! What a UI does with images beside commands: the wizard's draft, and recipes for builds.
 
-use std::{
-    fs, io,
-    path::PathBuf,
-    process::{Command, Stdio},
-};
+use std::{fs, io, path::PathBuf, process::Command, sync::atomic::AtomicBool};
 
 use serde::Deserialize;
 
-use super::{Options, driver::look::catalog};
+use super::{Options, asked::output_unless, driver::look::catalog};
 use crate::{
     domain::{BuildPreview, ImageFacts, ImageName, Problem, Recipe},
     image::{PackageManifest, write_file},
@@ -35,11 +31,12 @@ pub trait ImageDesk: Send + Sync {
     /// If there is no such image.
     fn facts(&self, image: &str) -> Result<ImageFacts, Problem>;
 
-    /// Works out what building this recipe would do. Takes some seconds.
+    /// Works out what building this recipe would do. Takes some seconds, unless `ended` is set
+    /// meanwhile: then nothing of it runs any more when this returns.
     ///
     /// # Errors
     /// Why that cannot be said.
-    fn preview(&self, recipe: &Recipe) -> Result<BuildPreview, Problem>;
+    fn preview(&self, recipe: &Recipe, ended: &AtomicBool) -> Result<BuildPreview, Problem>;
 
     /// Writes a recipe to a file of its own, for `banger images build`.
     ///
@@ -142,19 +139,17 @@ impl ImageDesk for Desk {
         Ok(ImageFacts { packages, recipe: catalog.recipe(image) })
     }
 
-    fn preview(&self, recipe: &Recipe) -> Result<BuildPreview, Problem> {
+    fn preview(&self, recipe: &Recipe, ended: &AtomicBool) -> Result<BuildPreview, Problem> {
         let path = self.save_recipe(recipe)?;
         let fail = |why: String| {
             let hint =
                 "set that right (Ctrl-p goes back), or see whether it can be built all the same";
             Problem::new("what it would fetch is not known", why, hint)
         };
-        let said = Command::new(&self.options.program)
-            .args(["images", "build", "--dry-run", "--json"])
-            .arg(&path)
-            .stdin(Stdio::null())
-            .output()
-            .map_err(|e| fail(e.to_string()))?;
+        let mut dry_run = Command::new(&self.options.program);
+        dry_run.args(["images", "build", "--dry-run", "--json"]).arg(&path);
+        let said = output_unless(&mut dry_run, ended).map_err(|e| fail(e.to_string()))?;
+        let said = said.ok_or_else(|| fail("it was ended".to_owned()))?;
         if !said.status.success() {
             // The hints in it are for whoever has a recipe in an editor.
             let said = String::from_utf8_lossy(&said.stderr);
@@ -238,7 +233,7 @@ mod tests {
         let desk = desk(dir.path());
         assert!(desk.facts("none").unwrap_err().why.contains("none is gone"));
         let recipe = Recipe { name: "dev".into(), base: "none".into(), ..Recipe::default() };
-        assert!(desk.preview(&recipe).is_err());
+        assert!(desk.preview(&recipe, &AtomicBool::new(false)).is_err());
         assert_eq!(read_packages("vim\n# x\ngit\nvim\n"), Ok(vec!["git".into(), "vim".into()]));
     }
 

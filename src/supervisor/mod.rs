@@ -1,6 +1,7 @@
 //! The supervisor: a pure core, and the async task that runs it.
 
 pub mod admit;
+mod asked;
 pub mod audit;
 pub mod checkup;
 pub mod core;

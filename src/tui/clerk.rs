@@ -2,8 +2,12 @@
 
 use std::{
     io,
-    sync::{Arc, mpsc},
-    thread,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -13,7 +17,7 @@ use super::{
     effect::Errand,
     event::{DeskAnswer, Ticket, UiEvent},
 };
-use crate::supervisor::ImageDesk;
+use crate::{domain::Recipe, supervisor::ImageDesk};
 
 /// How long the last errands are waited for at the end: a draft is written in milliseconds, and a
 /// disk that hangs must not keep the terminal.
@@ -36,20 +40,9 @@ impl Clerk {
         let work = move || {
             // Dropped at the end, however that comes.
             let _end: mpsc::Sender<()> = end;
+            let mut work = Work { desk, answers, looking: None };
             for (ticket, errand) in inbox {
-                // Takes seconds, which nothing else waits for.
-                if let Errand::Preview(_) = errand {
-                    let (desk, answers) = (Arc::clone(&desk), answers.clone());
-                    let work = move || {
-                        let _ = answers.send(UiEvent::Desk(ticket, run(&*desk, errand)));
-                    };
-                    if let Err(error) = thread::Builder::new().name("preview".into()).spawn(work) {
-                        tracing::warn!(%error, "no preview");
-                    }
-                    continue;
-                }
-                // If nobody listens any more it is done all the same.
-                let _ = answers.send(UiEvent::Desk(ticket, run(&*desk, errand)));
+                work.run(ticket, errand);
             }
         };
         thread::Builder::new().name("clerk".to_owned()).spawn(work)?;
@@ -72,13 +65,65 @@ impl Drop for Clerk {
     }
 }
 
-fn run(desk: &dyn ImageDesk, errand: Errand) -> DeskAnswer {
-    match errand {
-        Errand::LoadDraft => DeskAnswer::Draft(desk.draft()),
-        Errand::KeepDraft(text) => DeskAnswer::Kept(desk.keep_draft(text.as_deref())),
-        Errand::Built(name) => DeskAnswer::Kept(desk.built(&name)),
-        Errand::Facts(name) => DeskAnswer::Facts(desk.facts(&name)),
-        Errand::Preview(recipe) => DeskAnswer::Preview(desk.preview(&recipe)),
-        Errand::SaveRecipe(recipe) => DeskAnswer::Recipe(desk.save_recipe(&recipe)),
+/// What the thread works with.
+struct Work {
+    desk: Arc<dyn ImageDesk>,
+    answers: UnboundedSender<UiEvent>,
+    /// The preview that was asked for last.
+    looking: Option<Looking>,
+}
+
+impl Work {
+    fn run(&mut self, ticket: Ticket, errand: Errand) {
+        let desk = &*self.desk;
+        let answer = match errand {
+            Errand::LoadDraft => DeskAnswer::Draft(desk.draft()),
+            Errand::KeepDraft(text) => DeskAnswer::Kept(desk.keep_draft(text.as_deref())),
+            Errand::Built(name) => DeskAnswer::Kept(desk.built(&name)),
+            Errand::Facts(name) => DeskAnswer::Facts(desk.facts(&name)),
+            Errand::SaveRecipe(recipe) => DeskAnswer::Recipe(desk.save_recipe(&recipe)),
+            // Takes seconds, which nothing else waits for.
+            Errand::Preview(recipe) => return self.look(ticket, recipe),
+            Errand::EndPreview => return self.looking = None,
+        };
+        // If nobody listens any more it is done all the same.
+        let _ = self.answers.send(UiEvent::Desk(ticket, answer));
+    }
+
+    /// Has a preview worked out, in place of the one before: of two at once each would wait for the
+    /// other's locks.
+    fn look(&mut self, ticket: Ticket, recipe: Box<Recipe>) {
+        let before = self.looking.take();
+        if let Some(before) = &before {
+            before.ended.store(true, Ordering::Relaxed);
+        }
+        let ended = Arc::new(AtomicBool::new(false));
+        let (desk, answers) = (Arc::clone(&self.desk), self.answers.clone());
+        let flag = Arc::clone(&ended);
+        let work = move || {
+            drop(before);
+            let answer = DeskAnswer::Preview(desk.preview(&recipe, &flag));
+            let _ = answers.send(UiEvent::Desk(ticket, answer));
+        };
+        match thread::Builder::new().name("preview".into()).spawn(work) {
+            Ok(thread) => self.looking = Some(Looking { ended, thread: Some(thread) }),
+            Err(error) => tracing::warn!(%error, "no preview"),
+        }
+    }
+}
+
+/// A preview that is being worked out. Dropped, it is ended and waited for.
+struct Looking {
+    ended: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // If it panicked it is over as well.
+            let _ = thread.join();
+        }
     }
 }

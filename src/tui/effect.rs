@@ -33,8 +33,10 @@ pub enum Errand {
     Built(String),
     /// Look closely at the image of this name.
     Facts(String),
-    /// Work out what building this would do.
+    /// Work out what building this would do, instead of what was asked before.
     Preview(Box<Recipe>),
+    /// Nobody waits for that any more: what comes behind this is done when nothing of it runs.
+    EndPreview,
     /// Write a recipe to a file.
     SaveRecipe(Box<Recipe>),
 }

@@ -6,7 +6,11 @@ use std::{
     ffi::OsString,
     io::{self, Read, Write},
     path::PathBuf,
-    sync::{Arc, Condvar, Mutex, mpsc as std_mpsc},
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicBool, Ordering},
+        mpsc as std_mpsc,
+    },
     time::Duration,
 };
 
@@ -154,6 +158,10 @@ pub struct FakeDesk {
     pub facts: Mutex<ImageFacts>,
     /// What a build would do.
     pub preview: Mutex<BuildPreview>,
+    /// Whether a preview goes on until it is ended.
+    pub slow: Mutex<bool>,
+    /// What was done meanwhile, in order.
+    pub said: Mutex<Vec<&'static str>>,
     /// Why nothing can be written.
     pub full: Mutex<Option<Problem>>,
 }
@@ -176,6 +184,7 @@ impl ImageDesk for FakeDesk {
             return Err(problem.clone());
         }
         self.recipes.lock().unwrap().push(recipe.clone());
+        self.said.lock().unwrap().push("a recipe is written");
         Ok(format!("/state/recipes/{}.toml", recipe.name).into())
     }
 
@@ -183,7 +192,18 @@ impl ImageDesk for FakeDesk {
         Ok(self.facts.lock().unwrap().clone())
     }
 
-    fn preview(&self, _: &Recipe) -> Result<BuildPreview, Problem> {
+    fn preview(&self, _: &Recipe, ended: &AtomicBool) -> Result<BuildPreview, Problem> {
+        if *self.slow.lock().unwrap() {
+            self.said.lock().unwrap().push("a preview begins");
+            for _ in 0..PATIENCE.as_millis() {
+                if ended.load(Ordering::Relaxed) {
+                    self.said.lock().unwrap().push("it is ended");
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            return Err(Problem::new("nothing is known", "nobody waits for it", ""));
+        }
         Ok(self.preview.lock().unwrap().clone())
     }
 

@@ -4,13 +4,20 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicI32, Ordering},
+    },
 };
 
 use serde::Serialize;
 
-use super::{Options, engine};
+use super::{
+    Options, engine,
+    step::{self, Ended},
+};
 use crate::{
-    cli::{args::EngineKind, exit::Failure, exit::Outcome, out, setup::Setup},
+    cli::{args::EngineKind, exit::Failure, exit::Outcome, out, setup::Setup, signals},
     domain::{ByteSize, ImageName, ImageOrigin, Problem, Recipe},
     image::{
         BaseImage, Catalog, PackageManifest,
@@ -231,7 +238,17 @@ impl Plan {
     }
 
     /// Has apt say it, in a copy of the base that is thrown away.
+    ///
+    /// # Errors
+    /// What apt says; a signal that wants it to end, and then nothing is left of it either.
     fn ask_apt(&self, catalog: &Catalog, setup: &Setup) -> Result<Preview, Failure> {
+        let asked = Arc::new(AtomicI32::new(0));
+        let flag = Arc::clone(&asked);
+        signals::watch(move |signal| flag.store(signal, Ordering::Relaxed))?;
+        let go_on = || match asked.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            signal => Err(Failure::Said(signals::exit_code(signal))),
+        };
         let staged = catalog.stage()?;
         self.copy_base(&staged.disk())?;
         let work = staged.dir().join("work");
@@ -241,12 +258,13 @@ impl Plan {
         parts.write(&work)?;
         fs::write(work.join("preview"), "")?;
         let root = staged.dir().join("root");
+        go_on()?;
         let mounted = Mounted::open(&setup.options.program, &staged.disk(), &root, &work)?;
         for step in [Step::Prepare, Step::Packages] {
-            let run = mounted.step(step, &host).output()?;
-            if !run.status.success() {
-                let said = String::from_utf8_lossy(&run.stderr);
-                let why = said.lines().next_back().unwrap_or("apt gave no reason").to_owned();
+            let ended = step::run(mounted.step(step, &host), |_| (), &asked)?;
+            go_on()?;
+            if let Ended::Badly { status, last } = ended {
+                let why = if last.is_empty() { format!("apt ended with {status}") } else { last };
                 let what = format!("cannot tell what {} would get", self.name);
                 return Err(Problem::new(what, why, "correct the package manifest").into());
             }

@@ -191,7 +191,9 @@ impl Build {
         loop {
             self.header(&format!("{nth} {}", step.word()));
             let since = Instant::now();
-            let ended = step::run(engine.step(step)?, &mut self.log, &self.asked);
+            let log = &mut self.log;
+            let line = |text: &str| log.line(&format!("    {text}"));
+            let ended = step::run(engine.step(step)?, line, &self.asked);
             let ended = ended.map_err(|error| {
                 let hint = "is it installed? (nsenter: util-linux, ssh: openssh-client)";
                 Problem::new(format!("cannot run {}", step.file()), error.to_string(), hint)

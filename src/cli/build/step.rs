@@ -17,7 +17,6 @@ use nix::{
     unistd::Pid,
 };
 
-use super::log::Log;
 use crate::host::own_root::spawn_in_group;
 
 /// How often it is looked at whether the program is to end.
@@ -48,11 +47,16 @@ pub enum Ended {
 /// A line of output: whether it came from standard error, and the text.
 type Line = (bool, String);
 
-/// Runs it. `asked` is the number of the signal that wants it to end, 0 as long as none does.
+/// Runs it, and passes on what it says line by line. `asked` is the number of the signal that wants
+/// it to end, 0 as long as none does.
 ///
 /// # Errors
 /// If it cannot be started.
-pub fn run(mut command: Command, log: &mut Log, asked: &AtomicI32) -> io::Result<Ended> {
+pub fn run(
+    mut command: Command,
+    mut line: impl FnMut(&str),
+    asked: &AtomicI32,
+) -> io::Result<Ended> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = spawn_in_group(&mut command)?;
     let (lines, got) = mpsc::channel();
@@ -63,21 +67,21 @@ pub fn run(mut command: Command, log: &mut Log, asked: &AtomicI32) -> io::Result
         listen(err, true, lines);
     }
     let mut last = String::new();
-    let mut take = |(is_error, text): Line, log: &mut Log| {
-        log.line(&format!("    {text}"));
+    let mut take = |(is_error, text): Line| {
+        line(&text);
         if is_error {
             last = text;
         }
     };
     loop {
         match got.recv_timeout(TICK) {
-            Ok(line) => take(line, log),
+            Ok(line) => take(line),
             Err(RecvTimeoutError::Disconnected) => break,
             // What it has left running may hold its output for ever.
             Err(RecvTimeoutError::Timeout) => {
                 if child.try_wait()?.is_some() {
                     while let Ok(line) = got.recv_timeout(ECHO) {
-                        take(line, log);
+                        take(line);
                     }
                     break;
                 }
@@ -141,6 +145,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::cli::build::log::Log;
 
     fn sh(script: &str, asked: i32) -> (Ended, String) {
         let dir = tempfile::tempdir().expect("temp");
@@ -148,13 +153,14 @@ mod tests {
         let mut log = Log::new(&path).expect("log");
         let mut command = Command::new("sh");
         command.args(["-c", script]);
-        let ended = run(command, &mut log, &AtomicI32::new(asked)).expect("sh runs");
+        let line = |text: &str| log.line(text);
+        let ended = run(command, line, &AtomicI32::new(asked)).expect("sh runs");
         (ended, fs::read_to_string(path).expect("log"))
     }
 
     #[test]
     fn output_and_end_are_told() {
-        assert_eq!(sh("echo a; printf 'x\\ry\\n'", 0), (Ended::Well, "    a\n    y\n".into()));
+        assert_eq!(sh("echo a; printf 'x\\ry\\n'", 0), (Ended::Well, "a\ny\n".into()));
         let (ended, log) = sh("echo why >&2; printf '\\033[2J'; exit 3", 0);
         let status = "exit status: 3".to_owned();
         assert_eq!(ended, Ended::Badly { status, last: "why".into() });

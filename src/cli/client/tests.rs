@@ -39,7 +39,11 @@ impl ImageDesk for NoDesk {
         Err(Problem::new("no desk", "in tests", ""))
     }
 
-    fn preview(&self, _: &crate::domain::Recipe) -> Result<crate::domain::BuildPreview, Problem> {
+    fn preview(
+        &self,
+        _: &crate::domain::Recipe,
+        _: &std::sync::atomic::AtomicBool,
+    ) -> Result<crate::domain::BuildPreview, Problem> {
         Err(Problem::new("no desk", "in tests", ""))
     }
 

@@ -524,3 +524,54 @@ fn the_detail_ends_where_its_text_does() {
     ui.send_keys("k");
     assert!(!ui.screen().contains(end), "{}", ui.screen());
 }
+
+#[test]
+fn no_two_previews_run_at_once_and_none_beside_the_build() {
+    let mut ui = filled(80, 24);
+    ui.errand();
+    *ui.desk.slow.lock().unwrap() = true;
+    let said = |ui: &Ui| ui.desk.said.lock().unwrap().clone();
+    let review_another = |ui: &mut Ui| {
+        ui.send_keys("<ctrl-p><ctrl-p>");
+        lines(ui, "true");
+        ui.send_keys("<ctrl-n><ctrl-n>");
+    };
+    review_another(&mut ui);
+    let mut wanted = vec!["a preview begins"];
+    ui.wait_for("the first", |ui| said(ui) == wanted);
+    review_another(&mut ui);
+    wanted.extend(["it is ended", "a preview begins"]);
+    ui.wait_for("the next", |ui| said(ui) == wanted);
+    ui.errand();
+    assert!(ui.screen().contains("working out what is fetched"), "{}", ui.screen());
+    // The recipe is written before the build is begun.
+    ui.send_keys("<enter>");
+    for _ in 0..2 {
+        ui.errand();
+    }
+    assert_eq!(ui.ran().0, "images build /state/recipes/debian-dev.toml --yes");
+    wanted.extend(["it is ended", "a recipe is written"]);
+    assert_eq!(said(&ui), wanted);
+}
+
+#[test]
+fn a_preview_ends_with_the_wizard_and_with_the_ui() {
+    for leave in ["<esc>", ""] {
+        let mut ui = filled(80, 24);
+        ui.errand();
+        *ui.desk.slow.lock().unwrap() = true;
+        ui.send_keys("<ctrl-p><ctrl-p>");
+        lines(&mut ui, "true");
+        ui.send_keys("<ctrl-n><ctrl-n>");
+        let said = |ui: &Ui| ui.desk.said.lock().unwrap().clone();
+        ui.wait_for("the preview", |ui| said(ui) == ["a preview begins"]);
+        let desk = std::sync::Arc::clone(&ui.desk);
+        if leave.is_empty() {
+            drop(ui);
+        } else {
+            ui.send_keys(leave);
+            ui.wait_for("its end", |ui| said(ui).len() == 2);
+        }
+        assert_eq!(*desk.said.lock().unwrap(), ["a preview begins", "it is ended"]);
+    }
+}

@@ -233,6 +233,10 @@ impl Wizard {
     /// On the review, has it worked out what the build would do.
     fn ask_preview(&mut self, cx: &mut Cx<'_>) {
         let (Step::Review, Some(recipe)) = (self.draft.step, &self.recipe) else { return };
+        // The build itself will say it.
+        if self.running.is_some() {
+            return;
+        }
         let of = match &self.preview {
             Preview::None => None,
             Preview::Asked(_, of) | Preview::Known(_, of) | Preview::Failed(_, of) => Some(of),
@@ -244,6 +248,15 @@ impl Wizard {
         let recipe = Box::new(recipe.clone());
         cx.effect(Effect::Desk(ticket, Errand::Preview(recipe.clone())));
         self.preview = Preview::Asked(ticket, recipe);
+    }
+
+    /// Sees to it that nothing is worked out for the review any more.
+    fn end_preview(&mut self, cx: &mut Cx<'_>) {
+        if let Preview::Asked(..) = self.preview {
+            self.preview = Preview::None;
+            let ticket = cx.state.next_ticket();
+            cx.effect(Effect::Desk(ticket, Errand::EndPreview));
+        }
     }
 
     /// Something was changed: it is kept in a moment.
@@ -296,6 +309,7 @@ impl Wizard {
         if self.typed {
             cx.toast(NoticeLevel::Info, "the draft is kept", "c in Images goes on with it");
         }
+        self.end_preview(cx);
         self.keep_if_due(cx, true);
         cx.close();
     }
@@ -336,14 +350,12 @@ impl Wizard {
         if self.running.is_some() {
             return;
         }
-        match &self.recipe {
-            Some(recipe) => {
-                let ticket = cx.state.next_ticket();
-                cx.effect(Effect::Desk(ticket, Errand::SaveRecipe(Box::new(recipe.clone()))));
-                self.running = Some(ticket);
-            }
-            None => self.go_to_trouble(cx),
-        }
+        let Some(recipe) = self.recipe.clone() else { return self.go_to_trouble(cx) };
+        // The build is begun when the recipe is written, which is behind the end of the preview.
+        self.end_preview(cx);
+        let ticket = cx.state.next_ticket();
+        cx.effect(Effect::Desk(ticket, Errand::SaveRecipe(Box::new(recipe))));
+        self.running = Some(ticket);
     }
 
     fn action(&mut self, action: Action, cx: &mut Cx<'_>) {
