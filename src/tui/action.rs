@@ -239,7 +239,7 @@ actions! {
     ImageSortBuilt "image-sort-built" "by age" "Sort images by when they were built" [Images] [", b"] None true;
     ImageSortVms "image-sort-vms" "by VMs" "Sort images by the machines on them" [Images] [", v"] None true;
 
-    JobOpen "job-open" "log" "Show or hide the job's steps and log" [Jobs] ["enter" "e"] None false;
+    JobOpen "job-open" "log" "Show or hide the steps and the log; a build's pane" [Jobs] ["enter" "e"] None false;
     JobCancel "job-cancel" "cancel" "Cancel the job" [Jobs] ["x"] Confirm true;
     JobRetry "job-retry" "retry" "Do a failed job again" [Jobs] ["r"] None true;
     JobDismiss "job-dismiss" "dismiss" "Take an ended job off the list" [Jobs] ["d"] None true;

@@ -148,6 +148,7 @@ impl App {
             }
             UiEvent::Terminate => self.end(),
         }
+        update.redraw |= self.state.runs.follow(&self.state.panes, now.wall);
         update.effects = std::mem::take(&mut self.effects);
         for effect in &update.effects {
             if let Effect::Command(ticket, CommandBody::Create { spec, start: true }) = effect {
@@ -431,7 +432,7 @@ impl App {
     }
 
     fn quit(&mut self) {
-        let jobs = self.state.running_jobs();
+        let jobs = self.state.fleet.jobs.iter().filter(|job| !job.state.is_over()).count();
         let runs: Vec<&str> = self.state.panes.running().collect();
         let title = match (jobs, runs.as_slice()) {
             (0, []) => {

@@ -2,6 +2,7 @@
 
 use super::{
     action::Action,
+    runs::RunJob,
     state::{Screen, State, is_older},
 };
 use crate::domain::{BundleView, ImageOrigin, Phase, StaleReason, VmView};
@@ -243,6 +244,11 @@ fn job(state: &State, action: Action) -> Option<String> {
     use crate::domain::JobState;
     let Some(job) = state.selected_job() else { return Some("no job is selected".to_owned()) };
     match action {
+        Action::JobOpen => {
+            let closed = |run: &RunJob| state.panes.get(run.pane).is_none();
+            let closed = state.runs.get(job.id).is_some_and(closed);
+            closed.then(|| "its pane is closed".to_owned())
+        }
         Action::JobCancel if job.state.is_over() => Some("the job is over".to_owned()),
         Action::JobCancel if !job.cancellable => {
             Some("this job cannot be cancelled at this step".to_owned())

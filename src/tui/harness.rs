@@ -56,6 +56,8 @@ struct GuestState {
     closed: bool,
     typed: Vec<u8>,
     size: Option<Size>,
+    /// How it ended, if not by hanging up.
+    end: Option<String>,
 }
 
 impl FakeGuest {
@@ -69,6 +71,12 @@ impl FakeGuest {
     pub fn hang_up(&self) {
         self.0.0.lock().unwrap().closed = true;
         self.0.1.notify_all();
+    }
+
+    /// The session ends, and says this of it.
+    pub fn end_with(&self, how: &str) {
+        self.0.0.lock().unwrap().end = Some(how.to_owned());
+        self.hang_up();
     }
 
     /// What was typed so far.
@@ -118,7 +126,8 @@ impl Control for FakeGuest {
     }
 
     fn end(&mut self) -> String {
-        "the guest hung up".to_owned()
+        let end = self.0.0.lock().unwrap().end.clone();
+        end.unwrap_or_else(|| "the guest hung up".to_owned())
     }
 }
 

@@ -28,6 +28,7 @@ pub mod outside;
 pub mod pane;
 pub mod popups;
 pub mod run;
+pub mod runs;
 pub mod screens;
 pub mod state;
 pub mod terminal;

@@ -13,6 +13,7 @@ use super::{
     forms::new_vm::Remembered,
     keymap::KeyMap,
     pane::{PaneId, Panes},
+    runs::Runs,
     toasts::Toasts,
 };
 use crate::{
@@ -134,6 +135,8 @@ pub struct State {
     pub toasts: Toasts,
     /// The open consoles.
     pub panes: Panes,
+    /// What they run, as jobs.
+    pub runs: Runs,
     /// The colours.
     pub theme: Theme,
     /// Which key does what.
@@ -169,6 +172,7 @@ impl State {
             visits: 0,
             toasts: Toasts::default(),
             panes: Panes::default(),
+            runs: Runs::default(),
             theme,
             keys,
             new_vm: Remembered::default(),
@@ -239,17 +243,33 @@ impl State {
         outdated(&self.fleet.images, &vm.spec.image, vm.made_from.as_deref())
     }
 
+    /// All jobs, the oldest first: the supervisor's, and what panes run.
+    #[must_use]
+    pub fn jobs(&self) -> Vec<&JobView> {
+        let mut runs = self.runs.listed().peekable();
+        let mut all = Vec::new();
+        for job in &self.fleet.jobs {
+            while let Some(run) = runs.next_if(|run| run.started < job.started) {
+                all.push(run);
+            }
+            all.push(job);
+        }
+        all.extend(runs);
+        all
+    }
+
     /// The job under the cursor.
     #[must_use]
     pub fn selected_job(&self) -> Option<&JobView> {
         let id = self.job?;
-        self.fleet.jobs.iter().find(|job| job.id == id)
+        self.fleet.jobs.iter().chain(self.runs.listed()).find(|job| job.id == id)
     }
 
     /// Jobs that are not over.
     #[must_use]
     pub fn running_jobs(&self) -> usize {
-        self.fleet.jobs.iter().filter(|job| !job.state.is_over()).count()
+        let jobs = self.fleet.jobs.iter().chain(self.runs.listed());
+        jobs.filter(|job| !job.state.is_over()).count()
     }
 
     /// Machines that are up in any way.

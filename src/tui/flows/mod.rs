@@ -3,6 +3,7 @@
 mod forms;
 mod host;
 mod images;
+mod jobs;
 mod machines;
 mod panes;
 mod screens;

@@ -11,10 +11,14 @@ use crate::{
     domain::{CommandBody, JobId, JobState, JobView},
     tui::{
         action::{Action, Context},
+        effect::Effect,
         event::{Handled, LayerEvent},
         layers::{Cx, Draw, Hit, Layer},
+        pane::PaneId,
         popups::confirm::{Confirm, Then},
-        state::State,
+        runs::RunJob,
+        screens::images::builds,
+        state::{Screen, State},
         text::width,
         widgets::{panel, put, put_right, scrolled},
     },
@@ -39,7 +43,7 @@ impl Default for Jobs {
 
 /// The jobs as listed: the newest on top.
 fn listed(state: &State) -> impl DoubleEndedIterator<Item = &JobView> + ExactSizeIterator {
-    state.fleet.jobs.iter().rev()
+    state.jobs().into_iter().rev()
 }
 
 impl Jobs {
@@ -82,7 +86,17 @@ impl Jobs {
             Action::PageDown => self.move_to(cx.state, |at, _| at + page),
             Action::HalfUp => self.scroll(cx.state, half as isize),
             Action::HalfDown => self.scroll(cx.state, -(half as isize)),
-            Action::JobOpen => self.open = !self.open,
+            Action::JobOpen => match selected_run(cx.state) {
+                Some(run) => go_to_pane(run.pane, cx),
+                None => self.open = !self.open,
+            },
+            Action::JobCancel | Action::JobRetry | Action::JobDismiss
+                if selected_run(cx.state).is_some() =>
+            {
+                if let Some(run) = selected_run(cx.state) {
+                    run_verb(&run, action, cx);
+                }
+            }
             Action::JobCancel | Action::JobRetry | Action::JobDismiss => {
                 if let Some(job) = cx.state.selected_job().cloned() {
                     verb(&job, action, cx);
@@ -94,13 +108,51 @@ impl Jobs {
     }
 }
 
+/// What is run in a pane, if that is selected.
+fn selected_run(state: &State) -> Option<RunJob> {
+    state.job.and_then(|id| state.runs.get(id)).cloned()
+}
+
+/// Goes to where it runs. Closed, it is nowhere: the frame has told the user.
+fn go_to_pane(pane: PaneId, cx: &mut Cx<'_>) {
+    if cx.state.panes.get(pane).is_some() {
+        cx.state.panes.show_id(pane);
+        cx.state.panes.typing = true;
+        cx.go(Screen::Panes);
+    }
+}
+
+/// The same verbs for what is run in a pane.
+fn run_verb(run: &RunJob, action: Action, cx: &mut Cx<'_>) {
+    match (action, &run.view.state) {
+        (Action::JobCancel, JobState::Queued | JobState::Running) => {
+            ask_to_end(&run.view, Then::Close(run.pane), cx);
+        }
+        (Action::JobRetry, JobState::Failed { .. } | JobState::Cancelled) => {
+            if cx.state.panes.get(run.pane).is_some() {
+                cx.effect(Effect::OpenPane(run.pane));
+                go_to_pane(run.pane, cx);
+            } else {
+                cx.state.runs.dismiss(run.view.id);
+                builds::run(run.run.clone(), false, cx);
+            }
+        }
+        (Action::JobDismiss, state) if state.is_over() => cx.state.runs.dismiss(run.view.id),
+        // The frame has told the user why not.
+        _ => {}
+    }
+}
+
+fn ask_to_end(job: &JobView, then: Then, cx: &mut Cx<'_>) {
+    let lines = vec!["What it has made so far is cleared away.".to_owned()];
+    let title = format!("End “{}” before it is done?", job.title);
+    cx.push(Box::new(Confirm::new(title, lines, "End it", then)));
+}
+
 fn verb(job: &JobView, action: Action, cx: &mut Cx<'_>) {
     match (action, &job.state) {
         (Action::JobCancel, JobState::Queued | JobState::Running) if job.cancellable => {
-            let lines = vec!["What it has made so far is cleared away.".to_owned()];
-            let then = Then::Commands(vec![CommandBody::CancelJob(job.id)]);
-            let title = format!("End “{}” before it is done?", job.title);
-            cx.push(Box::new(Confirm::new(title, lines, "End it", then)));
+            ask_to_end(job, Then::Commands(vec![CommandBody::CancelJob(job.id)]), cx);
         }
         (Action::JobRetry, JobState::Failed { .. } | JobState::Cancelled) => {
             cx.command(CommandBody::RetryJob(job.id));
@@ -153,13 +205,13 @@ impl Layer for Jobs {
 
     fn draw(&self, area: Rect, cx: &mut Draw<'_>) {
         let state = cx.state;
-        if state.fleet.jobs.is_empty() {
+        let count = listed(state).len();
+        if count == 0 {
             let inner = panel(cx.buf, area, "Jobs", cx.theme, true);
             let text = "No jobs. What takes longer than a blink shows up here.";
             put(cx.buf, inner.x + 1, inner.y, text, cx.theme.style(Slot::TextDim), inner.width);
             return;
         }
-        let count = state.fleet.jobs.len();
         let (list, detail) = match (self.open, area.width >= WIDE) {
             (false, _) => (area, Rect::ZERO),
             (true, true) => {
@@ -189,14 +241,14 @@ impl Layer for Jobs {
 
 fn draw_list(area: Rect, cx: &mut Draw<'_>) {
     let state = cx.state;
-    let running = state.running_jobs();
+    let (count, running) = (listed(state).len(), state.running_jobs());
     let title = match running {
-        0 => format!("Jobs ({})", state.fleet.jobs.len()),
-        n => format!("Jobs ({}, {n} running)", state.fleet.jobs.len()),
+        0 => format!("Jobs ({count})"),
+        n => format!("Jobs ({count}, {n} running)"),
     };
     let inner = panel(cx.buf, area, &title, cx.theme, true);
     let at = listed(state).position(|job| Some(job.id) == state.job).unwrap_or(0);
-    let top = scrolled(0, at, state.fleet.jobs.len(), usize::from(inner.height));
+    let top = scrolled(0, at, count, usize::from(inner.height));
     let jobs = listed(state).enumerate().skip(top).take(usize::from(inner.height));
     for ((n, job), y) in jobs.zip(inner.y..) {
         let row = Rect { y, height: 1, ..inner };
@@ -239,7 +291,10 @@ impl Jobs {
         let inner = Rect { x: inner.x + 1, width: inner.width.saturating_sub(2), ..inner };
         let rest = |y: u16| Rect { y, height: inner.bottom().saturating_sub(y), ..inner };
         let (glyph, word, slot) = job_state(&job.state, cx.state.now.mono);
-        let text = format!("{glyph} {word}, {}", taken(job, cx.state.now.wall));
+        let run = cx.state.runs.get(job.id);
+        let pane = run.and_then(|run| cx.state.panes.get(run.pane));
+        let pane = if pane.is_some() { " · Enter shows its pane" } else { "" };
+        let text = format!("{glyph} {word}, {}{pane}", taken(job, cx.state.now.wall));
         let text = match &job.state {
             JobState::Failed { .. } | JobState::Cancelled => {
                 format!("{text} · r does it again · d takes it off the list")
