@@ -13,6 +13,7 @@ mod piece;
 mod process;
 pub mod qemu;
 pub mod qmp;
+mod rest;
 mod shell;
 
 use std::{future::Future, os::fd::OwnedFd, path::PathBuf, pin::Pin};

@@ -6,7 +6,6 @@ use std::{
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
-    time::Duration,
 };
 
 use nix::{
@@ -22,8 +21,9 @@ use tokio::{
     process::ChildStderr,
     sync::{oneshot, watch},
     task::JoinHandle,
-    time::timeout,
 };
+
+use super::rest::rest;
 
 /// Something to be done to a command before it is started, such as tying the process to us
 /// (`host::process::die_with_us`): that takes `unsafe`, which lives there.
@@ -33,10 +33,6 @@ pub type Prepare = fn(&mut Command);
 
 /// How much of its standard error is kept.
 const STDERR_KEPT: usize = 4096;
-
-/// How long standard error may stay open after the process is gone, in the hands of a child of
-/// its own, before what came so far must do.
-const STDERR_PATIENCE: Duration = Duration::from_millis(200);
 
 /// The waiting thread calls little, all of it shallow.
 const STACK: usize = 64 * 1024;
@@ -48,7 +44,8 @@ pub(super) struct Process {
     reaped: Arc<Mutex<bool>>,
     ended: watch::Receiver<Option<ExitStatus>>,
     stderr: Arc<Mutex<VecDeque<u8>>>,
-    stderr_reader: Option<JoinHandle<()>>,
+    /// Who reads it, and how it is told that the process is gone.
+    stderr_reader: Option<(Option<oneshot::Sender<()>>, JoinHandle<()>)>,
 }
 
 /// How a process ended.
@@ -98,7 +95,9 @@ impl Process {
         let mut process = Self { pid, reaped, ended, stderr: Arc::default(), stderr_reader: None };
         if let Some(stderr) = stderr {
             let stderr = ChildStderr::from_std(stderr)?;
-            process.stderr_reader = Some(tokio::spawn(keep_tail(stderr, process.stderr.clone())));
+            let (gone, is_gone) = oneshot::channel();
+            let reader = tokio::spawn(keep_tail(stderr, is_gone, process.stderr.clone()));
+            process.stderr_reader = Some((Some(gone), reader));
         }
         Ok(process)
     }
@@ -126,9 +125,13 @@ impl Process {
             // The thread is gone without a word: it can only have panicked.
             Err(_) => ExitStatus::default(),
         };
-        if let Some(reader) = &mut self.stderr_reader {
-            // Until its end, or what came so far.
-            let _ = timeout(STDERR_PATIENCE, reader).await;
+        if let Some((gone, reader)) = &mut self.stderr_reader {
+            if let Some(gone) = gone.take() {
+                // The reader is at the end already if it does not hear it.
+                let _ = gone.send(());
+            }
+            // It waits for nothing: a child of the process's may have it open for ever.
+            let _ = reader.await;
             self.stderr_reader = None;
         }
         let stderr: Vec<u8> = lock(&self.stderr).iter().copied().collect();
@@ -158,14 +161,30 @@ fn reap(child: &mut Child, pid: Pid, reaped: &Mutex<bool>) -> Option<ExitStatus>
     status.ok()
 }
 
-async fn keep_tail(mut from: ChildStderr, tail: Arc<Mutex<VecDeque<u8>>>) {
-    let mut buffer = [0; 1024];
-    while let Ok(n @ 1..) = from.read(&mut buffer).await {
+/// Until its end, or what is there when the process is gone.
+async fn keep_tail(
+    mut from: ChildStderr,
+    gone: oneshot::Receiver<()>,
+    tail: Arc<Mutex<VecDeque<u8>>>,
+) {
+    let keep = |bytes: &[u8]| {
         let mut tail = lock(&tail);
-        tail.extend(&buffer[..n]);
+        tail.extend(bytes);
         let excess = tail.len().saturating_sub(STDERR_KEPT);
         tail.drain(..excess);
+    };
+    let reading = async {
+        let mut buffer = [0; 1024];
+        while let Ok(n @ 1..) = from.read(&mut buffer).await {
+            keep(&buffer[..n]);
+        }
+    };
+    tokio::select! {
+        biased;
+        Ok(()) = gone => {}
+        () = reading => return,
     }
+    rest(&from, keep);
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -203,6 +222,32 @@ mod tests {
         let ended = process.ended().await;
         let orphan = Pid::from_raw(ended.stderr.trim().parse().expect("its process id"));
         kill(orphan, Signal::SIGKILL).expect("it still runs");
+    }
+
+    #[tokio::test]
+    async fn what_it_said_at_last_is_kept_when_the_machine_stands_still() {
+        // A child has it open for ever, so there is no end of it to be waited for.
+        let script = "sleep 86400 <&- & echo $! >&2; echo the end >&2";
+        let mut process = Process::start(shell(script), None).await.expect("start");
+        // Nothing else runs here until it is dead, so nothing of it has been read.
+        while process.ended.borrow().is_none() {
+            thread::yield_now();
+        }
+        let ended = {
+            let mut ended = std::pin::pin!(process.ended());
+            tokio::select! {
+                biased;
+                _ = &mut ended => panic!("the reader has not had a turn"),
+                () = std::future::ready(()) => {}
+            }
+            // Longer than anybody would wait for the reader.
+            thread::sleep(std::time::Duration::from_millis(600));
+            ended.await
+        };
+        let (orphan, rest) = ended.stderr.split_once('\n').expect("two lines");
+        let orphan = Pid::from_raw(orphan.parse().expect("its process id"));
+        kill(orphan, Signal::SIGKILL).expect("it still runs");
+        assert_eq!(rest, "the end\n");
     }
 
     #[tokio::test]

@@ -4,10 +4,7 @@
 //! answered with `return` or `error` and the command's `id`, and events come in between (QEMU's
 //! `docs/interop/qmp-spec.txt`).
 
-use std::{
-    collections::{HashMap, VecDeque},
-    time::Duration,
-};
+use std::collections::{HashMap, VecDeque};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -16,10 +13,9 @@ use tokio::{
     net::UnixStream,
     sync::{mpsc, oneshot},
     task::JoinHandle,
-    time::timeout,
 };
 
-use super::VmmError;
+use super::{VmmError, rest::rest};
 
 /// The longest line that is accepted. The greeting has some 100 bytes, events a few hundred;
 /// nothing that we ask for is answered with more.
@@ -153,6 +149,8 @@ fn parse(line: &[u8]) -> Result<Message, BadLine> {
 pub struct Client {
     commands: mpsc::Sender<Command>,
     task: Option<JoinHandle<()>>,
+    /// Tells the task to take what is there, and end.
+    over: Option<oneshot::Sender<()>>,
 }
 
 #[derive(Debug)]
@@ -191,8 +189,9 @@ impl Client {
             }
         }
         let (commands, orders) = mpsc::channel(8);
-        let task = tokio::spawn(serve(connection, orders, on_event));
-        Ok(Self { commands, task: Some(task) })
+        let (over, is_over) = oneshot::channel();
+        let task = tokio::spawn(serve(connection, orders, is_over, on_event));
+        Ok(Self { commands, task: Some(task), over: Some(over) })
     }
 
     /// Runs a command without arguments.
@@ -206,12 +205,17 @@ impl Client {
         answer.await.map_err(|_| gone(()))?
     }
 
-    /// Waits until everything that the server wrote before it closed the connection has been
-    /// heard, for at most `patience`. Dropping the future loses nothing.
-    pub async fn drained(&mut self, patience: Duration) {
+    /// Has everything heard that the server has written; the last, for one that is dead: it is
+    /// not waited for more. However late this is called, and whatever the machine did meanwhile,
+    /// nothing of it is lost, nor by dropping the future.
+    pub async fn drained(&mut self) {
+        if let Some(over) = self.over.take() {
+            // It is gone only if the connection is at its end.
+            let _ = over.send(());
+        }
         if let Some(task) = &mut self.task {
             // A task that panicked hears no more either.
-            let _ = timeout(patience, task).await;
+            let _ = task.await;
             self.task = None;
         }
     }
@@ -239,6 +243,12 @@ impl Connection {
         }
     }
 
+    /// Takes what is there, without waiting.
+    fn rest(&mut self) {
+        let Self { stream, parser, heard } = self;
+        rest(&*stream, |bytes| heard.extend(parser.feed(bytes)));
+    }
+
     async fn send(&mut self, command: &str, id: u64) -> Result<(), VmmError> {
         let line = format!("{}\n", json!({ "execute": command, "id": id }));
         let sent = self.stream.write_all(line.as_bytes()).await;
@@ -246,49 +256,78 @@ impl Connection {
     }
 }
 
-/// Carries commands out and messages in, until the connection ends or talks nonsense. Those who
-/// still wait for an answer then learn that there will be none.
+/// Carries commands out and messages in, until the connection ends or talks nonsense, or it is over:
+/// then what is there is the last. Those who still wait for an answer then learn that there will be
+/// none.
 async fn serve(
-    mut connection: Connection,
-    mut orders: mpsc::Receiver<Command>,
-    mut on_event: impl FnMut(Event),
+    connection: Connection,
+    orders: mpsc::Receiver<Command>,
+    over: oneshot::Receiver<()>,
+    on_event: impl FnMut(Event),
 ) {
-    let mut waiting: HashMap<u64, Command> = HashMap::new();
-    let mut last_id = 0;
-    let mut ordering = true;
-    loop {
-        tokio::select! {
-            order = orders.recv(), if ordering => {
-                let Some(command) = order else {
-                    // The client is dropped; events still count.
-                    ordering = false;
-                    continue;
-                };
-                last_id += 1;
-                // If this fails, so does reading, which tells why.
-                if connection.send(command.name, last_id).await.is_ok() {
-                    waiting.insert(last_id, command);
-                }
-            }
-            message = connection.next() => match message {
-                Ok(Message::Event(event)) => on_event(event),
-                Ok(Message::Return { id: Some(id), value }) => answer(&mut waiting, id, Ok(value)),
-                Ok(Message::Error { id: Some(id), message }) => {
-                    answer(&mut waiting, id, Err(message));
-                }
-                // Nothing that we asked for.
-                Ok(Message::Greeting | Message::Return { .. } | Message::Error { .. }) => {}
-                Err(_) => return,
-            }
-        }
+    let mut service = Service { connection, waiting: HashMap::new(), on_event };
+    tokio::select! {
+        biased;
+        Ok(()) = over => {}
+        // Also if the client is dropped without a word: events still count.
+        () = service.go_on(orders) => return,
+    }
+    service.connection.rest();
+    while let Some(Ok(message)) = service.connection.heard.pop_front() {
+        service.hear(message);
     }
 }
 
-fn answer(waiting: &mut HashMap<u64, Command>, id: u64, result: Result<Value, String>) {
-    if let Some(command) = waiting.remove(&id) {
-        let refused = |message| VmmError::Refused { command: command.name.to_owned(), message };
-        // Whoever asked may have given up waiting.
-        let _ = command.reply.send(result.map_err(refused));
+struct Service<F> {
+    connection: Connection,
+    /// Commands that have no answer yet, by their ids.
+    waiting: HashMap<u64, Command>,
+    on_event: F,
+}
+
+impl<F: FnMut(Event)> Service<F> {
+    /// Until the connection ends or talks nonsense. Dropping the future loses nothing heard.
+    async fn go_on(&mut self, mut orders: mpsc::Receiver<Command>) {
+        let mut last_id = 0;
+        let mut ordering = true;
+        loop {
+            tokio::select! {
+                order = orders.recv(), if ordering => {
+                    let Some(command) = order else {
+                        // The client is dropped; events still count.
+                        ordering = false;
+                        continue;
+                    };
+                    last_id += 1;
+                    // If this fails, so does reading, which tells why.
+                    if self.connection.send(command.name, last_id).await.is_ok() {
+                        self.waiting.insert(last_id, command);
+                    }
+                }
+                message = self.connection.next() => match message {
+                    Ok(message) => self.hear(message),
+                    Err(_) => return,
+                }
+            }
+        }
+    }
+
+    fn hear(&mut self, message: Message) {
+        match message {
+            Message::Event(event) => (self.on_event)(event),
+            Message::Return { id: Some(id), value } => self.answer(id, Ok(value)),
+            Message::Error { id: Some(id), message } => self.answer(id, Err(message)),
+            // Nothing that we asked for.
+            Message::Greeting | Message::Return { .. } | Message::Error { .. } => {}
+        }
+    }
+
+    fn answer(&mut self, id: u64, result: Result<Value, String>) {
+        if let Some(command) = self.waiting.remove(&id) {
+            let refused = |message| VmmError::Refused { command: command.name.to_owned(), message };
+            // Whoever asked may have given up waiting.
+            let _ = command.reply.send(result.map_err(refused));
+        }
     }
 }
 

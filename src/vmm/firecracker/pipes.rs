@@ -18,6 +18,8 @@ use tokio::{
     task::JoinHandle,
 };
 
+use crate::vmm::rest::rest;
+
 /// How much of the log is kept: some forty lines.
 const LOG_KEPT: usize = 4096;
 /// The longest line of metrics that is read; 1.16.1 has 6 KiB with one disk and one interface.
@@ -92,24 +94,21 @@ async fn keep(
     most: usize,
     mut stop: oneshot::Receiver<()>,
 ) {
+    let mut buffer = [0; CHUNK];
     loop {
-        let stopping = tokio::select! {
-            ready = pipe.readable() => match ready {
-                Ok(()) => false,
-                Err(_) => return,
-            },
-            _ = &mut stop => true,
-        };
-        let mut buffer = [0; CHUNK];
+        tokio::select! {
+            ready = pipe.readable() => if ready.is_err() { return },
+            _ = &mut stop => {
+                rest(&pipe, |bytes| append(&mut lock(&kept), bytes, most));
+                return;
+            }
+        }
         loop {
             match pipe.try_read(&mut buffer) {
                 Ok(n @ 1..) => append(&mut lock(&kept), &buffer[..n], most),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Ok(0) | Err(_) => return,
             }
-        }
-        if stopping {
-            return;
         }
     }
 }

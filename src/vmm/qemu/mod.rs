@@ -37,8 +37,9 @@ const CONNECT_RETRY_MAX: Duration = Duration::from_millis(100);
 /// at once, half a minute was seen. One that ends is noticed at once.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(120);
 
-/// How long the rest of the control connection may take to be read after the process is gone.
-const DRAIN_PATIENCE: Duration = Duration::from_millis(500);
+/// How long the end of a process may take to be seen whose control connection has broken: what its
+/// end says is better than what the connection says, and all that is lost if this is too short.
+const BROKEN_PATIENCE: Duration = Duration::from_millis(500);
 
 /// How QEMU runs the guest's CPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +120,7 @@ impl Qemu {
             Ok(client) => client,
             // A connection that breaks is the first that is seen of an early end.
             Err(error) => {
-                let ended = tokio::time::timeout(DRAIN_PATIENCE, process.ended()).await;
+                let ended = tokio::time::timeout(BROKEN_PATIENCE, process.ended()).await;
                 return Err(ended.map_or(error, |ended| exit::early(&self.name(), &ended)));
             }
         };
@@ -203,8 +204,8 @@ impl Machine for Running {
                 std::future::pending::<()>().await;
             }
             let ended = self.process.ended().await;
-            // Its last words may still be on their way.
-            self.client.drained(DRAIN_PATIENCE).await;
+            // Its last words may not have been read yet.
+            self.client.drained().await;
             let said = self.end.lock().unwrap_or_else(PoisonError::into_inner).take();
             self.exited = true;
             MachineEvent::Exited(exit::combine(said, &ended, self.asked))

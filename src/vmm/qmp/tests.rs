@@ -145,10 +145,41 @@ async fn events_between_a_command_and_its_answer_are_heard() {
     assert_eq!(client.execute("first").await.expect("answer"), json!(5));
     let error = client.execute("second").await.expect_err("refused").to_string();
     assert_eq!(error, "second failed: no such thing");
-    client.drained(Duration::from_secs(60)).await;
+    client.drained().await;
     assert_eq!(*events.lock().expect("lock"), ["RESUME", "STOP", "A", "B"]);
     let error = client.execute("third").await.expect_err("closed").to_string();
     assert!(error.contains("closed before third was answered"), "{error}");
+}
+
+/// The process dies while the machine that runs us stands still: its end is heard first, and what it
+/// said before nobody has had time for.
+#[tokio::test]
+async fn the_last_words_are_heard_however_late() {
+    let (ours, mut theirs) = UnixStream::pair().expect("pair");
+    theirs.write_all(format!("{GREETING}{NEGOTIATED}").as_bytes()).await.expect("greet");
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&events);
+    let hear = move |event: Event| heard.lock().expect("lock").push(event.name);
+    let mut client = Client::start(ours, hear).await.expect("start");
+    // The task finds nothing to read, and waits to be told by the runtime that there is.
+    tokio::task::yield_now().await;
+    let mut theirs = theirs.into_std().expect("a socket");
+    let last = "{\"event\": \"POWERDOWN\"}\n{\"event\": \"SHUTDOWN\"}\n";
+    std::io::Write::write_all(&mut theirs, last.as_bytes()).expect("written");
+    {
+        // A child of the server's may have the connection open for ever: its end is not waited for.
+        let mut drained = std::pin::pin!(client.drained());
+        tokio::select! {
+            biased;
+            () = &mut drained => panic!("the task has not had a turn"),
+            () = std::future::ready(()) => {}
+        }
+        // Longer than anybody would wait for the task.
+        std::thread::sleep(std::time::Duration::from_millis(600));
+        drained.await;
+    }
+    assert_eq!(*events.lock().expect("lock"), ["POWERDOWN", "SHUTDOWN"]);
+    drop(theirs);
 }
 
 #[tokio::test]
