@@ -78,6 +78,12 @@ impl Tag {
         format!("banger_{}", self.0)
     }
 
+    /// Whose a table of this name is, if it is called as banger's are.
+    #[must_use]
+    pub fn of_table(name: &str) -> Option<Self> {
+        name.strip_prefix("banger_")?.parse().ok()
+    }
+
     /// The name of a VM's device-mapper device, and of its node in `/dev/banger`.
     #[must_use]
     pub fn device(&self, vm: &VmId) -> String {

@@ -154,10 +154,14 @@ fn share(ground: &Ground<'_>, subnet: Subnet, mtu: u32, dns: Option<u16>) -> Res
     // Every time: it costs next to nothing, and somebody may have taken the bridge down.
     ground.run(None, &Op::Bridge { subnet, mtu }, &[])?;
 
-    if !net::is_forwarding().unwrap_or(false) {
+    // Noted also where it is on already: whoever turned it on may be another banger, and the last
+    // that ends turns it off.
+    let entries = ground.store.shared_entries()?;
+    let noted = entries.iter().any(|entry| entry.kind == LedgerKind::Forwarding);
+    if !noted || !net::is_forwarding().unwrap_or(false) {
         ground.note_shared(LedgerKind::Forwarding, "net.ipv4.ip_forward", &json!(null))?;
         if ground.run(None, &Op::Forwarding, &[])? == (Done::Forwarding { before: false }) {
-            tracing::info!("the kernel forwards IPv4 from now on: net.ipv4.ip_forward=1");
+            tracing::info!("the kernel forwards IPv4 from now on: net.ipv4.ip_forward");
         }
     }
     rules(ground, subnet, dns)

@@ -35,7 +35,7 @@ pub enum LedgerKind {
     Tap,
     /// The nftables table with all its elements; the key is its name. Shared.
     Rules,
-    /// The kernel's forwarding, which was off; the key is the setting. Shared.
+    /// That the kernel forwards, for the bridge, whoever turned it on; the key is the setting. Shared.
     Forwarding,
     /// The loop device of a base; the key is the base's SHA-256. Shared.
     BaseLoop,

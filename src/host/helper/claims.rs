@@ -20,8 +20,10 @@ use crate::domain::{Subnet, Tag};
 const FILE_MAX: u64 = 4096;
 
 /// What is known about a tag.
+///
+/// What an older or newer helper wrote beside it is left out, not an error: a claim that cannot be
+/// read is nobody's, and its user would be locked out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct Claim {
     /// Whose it is.
     pub uid: u32,
@@ -29,8 +31,6 @@ pub(super) struct Claim {
     pub boot: String,
     /// The bridge's addresses, if the helper made one.
     pub subnet: Option<Subnet>,
-    /// If forwarding was asked for: whether the kernel did it before.
-    pub forwarded_before: Option<bool>,
 }
 
 /// The directory.
@@ -82,7 +82,7 @@ impl Claims {
 
     /// A claim of `uid`, with nothing done.
     pub fn fresh(&self, uid: u32) -> Claim {
-        Claim { uid, boot: self.boot.clone(), subnet: None, forwarded_before: None }
+        Claim { uid, boot: self.boot.clone(), subnet: None }
     }
 
     /// Gives a tag to somebody; false if somebody has it already. The file is there whole or not
@@ -180,7 +180,6 @@ mod tests {
         let mut mine = claims.read(&tag(1)).unwrap().unwrap();
         assert_eq!(mine.uid, 1000);
         mine.subnet = Some("10.0.0.0/22".parse().unwrap());
-        mine.forwarded_before = Some(false);
         claims.write(&tag(1), &mine).unwrap();
         assert_eq!(claims.read(&tag(1)).unwrap().unwrap(), mine);
         assert!(claims.is_current(&mine));
@@ -203,6 +202,10 @@ mod tests {
         fs::write(dir.path().join("020202"), "").unwrap();
         assert!(claims.read(&tag(2)).is_err(), "an empty file is nobody's right to the tag");
         assert!(!claims.make(&tag(2), &claims.fresh(7)).unwrap());
+        let older = r#"{"uid":8,"boot":"b","subnet":null,"forwarded_before":true}"#;
+        fs::write(dir.path().join("040404"), older).unwrap();
+        assert_eq!(claims.read(&tag(4)).unwrap(), Some(claims.fresh(8)));
+        fs::remove_file(dir.path().join("040404")).unwrap();
         symlink(dir.path().join("010101"), dir.path().join("030303")).unwrap();
         assert!(claims.read(&tag(3)).is_err());
         assert_eq!(claims.all().unwrap().len(), 1);

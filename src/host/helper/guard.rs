@@ -138,7 +138,12 @@ pub(super) fn check(op: &Op, view: View<'_>) -> Result<(), Refusal> {
             check_port(server.port())
         }
         Op::Hosts { names } => hosts(names, view),
-        // Their names follow from the tag, and the tag is the asker's.
+        // The bridge is what shows that it is needed, and keeps others from turning it off.
+        Op::Forwarding if !view.there.bridge => {
+            Err(Refusal::new("there is no bridge that it would be needed for", BUG))
+        }
+        // Their names follow from the tag, and the tag is the asker's. Forwarding is turned off only
+        // for the last banger that has a bridge: `net::forwarding_gone` looks.
         Op::BridgeGone
         | Op::RulesGone
         | Op::Forwarding
@@ -256,7 +261,7 @@ mod tests {
 
     fn claim(own: Option<&str>) -> Claim {
         let own = own.map(subnet);
-        Claim { uid: 1000, boot: "b".into(), subnet: own, forwarded_before: None }
+        Claim { uid: 1000, boot: "b".into(), subnet: own }
     }
 
     fn vm(n: u16) -> VmId {

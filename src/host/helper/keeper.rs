@@ -265,36 +265,8 @@ impl Keeper {
                 self.note(tag, &claim)?;
                 Ok(done)
             }
-            Op::Forwarding => {
-                let done = self.operate(tag, owner, op, files)?;
-                if let (Done::Forwarding { before }, None) = (&done, claim.forwarded_before) {
-                    claim.forwarded_before = Some(*before);
-                    self.note(tag, &claim)?;
-                }
-                Ok(done)
-            }
-            Op::ForwardingGone => self.forwarding_gone(tag, op, claim),
             _ => self.operate(tag, owner, op, files),
         }
-    }
-
-    /// Whoever turned forwarding on may have it turned off; if others need it by then, the last of
-    /// them may.
-    fn forwarding_gone(&self, tag: &Tag, op: &Op, mut claim: Claim) -> Result<Done, Told> {
-        let mut done = Done::So;
-        if claim.forwarded_before == Some(false) {
-            let others = self.others(tag)?;
-            let heir = others.into_iter().find(|(_, other)| other.forwarded_before.is_some());
-            if let Some((heir, mut other)) = heir {
-                other.forwarded_before = Some(false);
-                self.note(&heir, &other)?;
-            } else {
-                done = self.operate(tag, claim.uid, op, &[])?;
-            }
-        }
-        claim.forwarded_before = None;
-        self.note(tag, &claim)?;
-        Ok(done)
     }
 
     fn note(&self, tag: &Tag, claim: &Claim) -> Result<(), Told> {

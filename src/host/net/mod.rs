@@ -22,7 +22,7 @@ use crate::domain::Problem;
 
 pub use bridge::{bridge, bridge_gone};
 pub use firewalls::{Firewall, firewalls};
-pub use forwarding::{forwarding, forwarding_gone, is_forwarding};
+pub use forwarding::{forwarding, forwarding_gone, is_forwarding, is_left_forwarding};
 pub use inventory::{Stranger, inventory, strangers};
 pub use rules::{rules, rules_gone};
 pub use subnet::{choose_subnet, collision};

@@ -3,10 +3,7 @@ use std::process::Command;
 use super::*;
 use crate::{
     domain::{Subnet, Tag, VmId},
-    host::{
-        ops::Inventory,
-        testing::{Netns, alone},
-    },
+    host::{ops::Inventory, testing::alone},
 };
 
 fn tag() -> Tag {
@@ -203,38 +200,5 @@ fn the_uplink_and_what_is_taken_are_seen() {
         ip("route del 0.0.0.0/1 dev out0");
         ip("route replace blackhole 0.0.0.0/0");
         assert_eq!(uplink_mtu(), None);
-    });
-}
-
-#[test]
-fn forwarding_is_turned_off_only_if_nobody_else_needs_it() {
-    alone("forwarding_is_turned_off_only_if_nobody_else_needs_it", || {
-        let on =
-            || std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").expect("there") == "1\n";
-        // A namespace begins as its host is.
-        std::fs::write("/proc/sys/net/ipv4/ip_forward", "0").expect("turned off");
-        assert!(!on() && !forwarding().expect("turned on") && on());
-        assert!(forwarding().expect("it was"));
-        bridge(&tag(), subnet(), 1500).expect("a bridge");
-        rules(&tag(), subnet(), None).expect("rules");
-        ip("link add br0 type bridge");
-        forwarding_gone(&tag()).expect("left on");
-        assert!(on(), "br0 is somebody else's");
-        ip("link delete br0");
-        run("nft", "add table ip other");
-        run("nft", "add chain ip other post { type nat hook postrouting priority 100 ; }");
-        forwarding_gone(&tag()).expect("left on");
-        assert!(on(), "somebody translates addresses");
-        run("nft", "delete table ip other");
-        // A container's way to the world is a cable, too.
-        let outside = Netns::new().expect("a namespace");
-        ip(&format!("link add out type veth peer name in netns {}", outside.tid()));
-        forwarding_gone(&tag()).expect("left on");
-        assert!(on(), "a cable that leads to no way out is somebody's");
-        ip("address add 198.51.100.2/24 dev out");
-        ip("link set out up");
-        ip("route add default via 198.51.100.1");
-        forwarding_gone(&tag()).expect("turned off");
-        assert!(!on());
     });
 }

@@ -60,10 +60,11 @@ pub enum Op {
     },
     /// The table, and what was said to Docker, are to go.
     RulesGone,
-    /// The kernel is to forward IPv4. Answered with [`Done::Forwarding`].
+    /// The kernel is to forward IPv4, for the bridge, which must be there. Answered with
+    /// [`Done::Forwarding`].
     Forwarding,
-    /// The kernel need not forward any more, as far as banger is concerned: for one who turned it
-    /// on.
+    /// The kernel need not forward any more, as far as this tag is concerned. Turned off if a
+    /// banger turned it on, of whatever tag, and nobody else on the host needs it.
     ForwardingGone,
     /// A VM's disk: a snapshot of a base. Takes two descriptors: the base, open for reading, and the
     /// file for what changes, open for reading and writing. Answered with [`Done::Device`].
@@ -199,11 +200,14 @@ impl Op {
                 vec![format!("nft -j -f -  # table inet {table}: NAT for {subnet}")]
             }
             Self::RulesGone => vec![format!("nft delete table inet {table}")],
-            Self::Forwarding => vec!["sysctl net.ipv4.ip_forward=1".to_owned()],
+            Self::Forwarding => {
+                // See `net::forwarding`: its value says who turned it on.
+                let mark = "$((1000000000 + $(stat -Lc %i /proc/self/ns/net) % 1000000000))";
+                vec![format!("sysctl net.ipv4.ip_forward={mark}  # unless it is on")]
+            }
             Self::ForwardingGone => {
-                vec![
-                    "sysctl net.ipv4.ip_forward=0  # unless others on this host forward".to_owned(),
-                ]
+                let unless = "if a banger turned it on, and nobody else on this host needs it";
+                vec![format!("sysctl net.ipv4.ip_forward=0  # {unless}")]
             }
             Self::Snapshot { vm, bytes } => {
                 let device = tag.device(vm);

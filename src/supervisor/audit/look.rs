@@ -118,6 +118,9 @@ fn seen(ground: &Ground<'_>, known: &Known) -> (Seen, Vec<String>) {
         files::cgroups(Path::new(root), &mut seen.things);
     }
     let strangers = links(tag, &mut seen);
+    if net::is_left_forwarding().unwrap_or(false) {
+        seen.things.insert(Thing::Forwarding);
+    }
     match ground.ops.as_ref().map_err(Problem::clone).and_then(|ops| ops.run(&Op::Inventory, &[])) {
         Ok(Done::Inventory(inventory)) => add(inventory, tag, &mut seen.things),
         Ok(other) => seen.blind = Some(format!("asked what is there, it was answered {other:?}")),

@@ -227,6 +227,7 @@ impl Pair<'_> {
         match thing {
             Thing::Bridge => self.has_kind(None, LedgerKind::Bridge),
             Thing::Rules => self.has_kind(None, LedgerKind::Rules),
+            Thing::Forwarding => self.has_kind(None, LedgerKind::Forwarding),
             Thing::Tap(vm) => self.has(Some(vm), LedgerKind::Tap, &tap_name(vm)),
             Thing::Snapshot(vm) => self.has_kind(Some(vm), LedgerKind::Snapshot),
             Thing::Loop { cow_of: Some(vm), .. } => self.has_kind(Some(vm), LedgerKind::Snapshot),

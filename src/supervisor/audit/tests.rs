@@ -182,7 +182,7 @@ proptest! {
             foreign.push(Thing::Cgroup(known, path("/sys/fs/cgroup/banger/other")));
         }
         if !vms.contains(&How::Whole) {
-            foreign.extend([Thing::Bridge, Thing::Rules, Thing::Hosts]);
+            foreign.extend([Thing::Bridge, Thing::Rules, Thing::Forwarding, Thing::Hosts]);
             foreign.push(Thing::Loop { device: "/dev/loop77".into(), cow_of: None });
         }
         let thing = pick.get(&foreign).clone();

@@ -30,6 +30,8 @@ pub enum Thing {
     Bridge,
     /// The nftables table.
     Rules,
+    /// That the kernel forwards, although the banger that turned it on is gone.
+    Forwarding,
     /// A TAP with the tag in its alias.
     Tap(VmId),
     /// A device-mapper device.
@@ -90,6 +92,7 @@ impl Thing {
             Self::Loop { cow_of, .. } => cow_of.as_ref(),
             Self::Bridge
             | Self::Rules
+            | Self::Forwarding
             | Self::Node(_)
             | Self::Hosts
             | Self::Stray(_)
@@ -104,6 +107,7 @@ impl Thing {
         Some(match self {
             Self::Bridge => Op::BridgeGone,
             Self::Rules => Op::RulesGone,
+            Self::Forwarding => Op::ForwardingGone,
             Self::Tap(vm) => Op::TapGone { vm: vm.clone() },
             Self::Snapshot(vm) | Self::Loop { cow_of: Some(vm), .. } => {
                 Op::SnapshotGone { vm: vm.clone() }
@@ -150,6 +154,7 @@ impl Thing {
         match self {
             Self::Bridge => format!("bridge {}", tag.bridge()),
             Self::Rules => format!("nftables table {}", tag.table()),
+            Self::Forwarding => "kernel setting net.ipv4.ip_forward".to_owned(),
             Self::Tap(vm) => format!("TAP {}", tap_name(vm)),
             Self::Snapshot(vm) => format!("snapshot {}", tag.device(vm)),
             Self::Loop { device, .. } => format!("loop device {}", device.display()),
@@ -180,7 +185,7 @@ impl Thing {
                 format!("losetup --detach {}", shell_word(&device.to_string_lossy()))
             }
             Self::Hosts => without_block(tag),
-            Self::Bridge | Self::Rules | Self::Tap(_) | Self::Snapshot(_) => {
+            Self::Bridge | Self::Rules | Self::Forwarding | Self::Tap(_) | Self::Snapshot(_) => {
                 self.removal(tag).map(|op| op.commands(tag).join("\n")).unwrap_or_default()
             }
         }

@@ -164,7 +164,7 @@ impl Operate for Recorder {
             Op::SnapshotGone { vm } => there.snapshots.retain(|other| other != vm),
             Op::Hosts { names } => there.hosts = names.len(),
             Op::Inventory => return Ok(Done::Inventory(there.clone())),
-            Op::Forwarding => return Ok(Done::Forwarding { before: self.uid == BOB }),
+            Op::Forwarding => return Ok(Done::Forwarding { before: false }),
             _ => {}
         }
         Ok(Done::So)

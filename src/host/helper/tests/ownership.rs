@@ -121,26 +121,15 @@ fn what_was_done_by_hand_is_noticed() {
 }
 
 #[test]
-fn the_last_who_needs_forwarding_gives_it_back_and_nobody_else() {
+fn forwarding_is_for_those_who_have_a_bridge() {
     let dir = tempfile::tempdir().unwrap();
     let world = Arc::new(World::default());
     let keeper = keeper(&world, claims(dir.path(), "1"));
-    let gone = || world.done().iter().filter(|r| r.op == Op::ForwardingGone).count();
-    let run = |uid, n, op| keeper.run(uid, &tag(n), &op, &[]).unwrap();
-    run(BOB, 2, Op::ForwardingGone);
-    assert_eq!(gone(), 0, "Bob never asked for it");
-    // The recorder has it turned on by Ana and found on by Bob.
-    run(ANA, 1, Op::Forwarding);
-    run(ANA, 1, Op::Forwarding);
-    run(BOB, 2, Op::Forwarding);
-    run(ANA, 1, Op::ForwardingGone);
-    assert_eq!(gone(), 0, "Bob needs it");
-    run(ANA, 1, Op::ForwardingGone);
-    assert_eq!(gone(), 0);
-    run(BOB, 2, Op::ForwardingGone);
-    assert_eq!(gone(), 1);
-    run(BOB, 2, Op::ForwardingGone);
-    assert_eq!(gone(), 1);
+    assert!(refusal(keeper.run(ANA, &tag(1), &Op::Forwarding, &[])).contains("no bridge"));
+    keeper.run(ANA, &tag(1), &bridge(1), &[]).unwrap();
+    keeper.run(ANA, &tag(1), &Op::Forwarding, &[]).unwrap();
+    keeper.run(ANA, &tag(1), &Op::BridgeGone, &[]).unwrap();
+    assert!(refusal(keeper.run(ANA, &tag(1), &Op::Forwarding, &[])).contains("no bridge"));
 }
 
 pub fn any_op() -> impl Strategy<Value = Op> {

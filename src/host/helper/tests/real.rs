@@ -83,7 +83,7 @@ fn the_installed_helper_does_it_all() {
     run(&Op::Tap { vm: vm.clone(), mtu: 1500, owner: DEV }, &[]);
     run(&Op::Rules { subnet, dns: Some(5300) }, &[]);
     assert_eq!(run(&Op::Forwarding, &[]), Done::Forwarding { before: false });
-    assert_eq!(fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap(), "1\n");
+    assert_ne!(fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap(), "0\n");
     let snapshot = Op::Snapshot { vm: vm.clone(), bytes: 8 << 20 };
     let made = run(&snapshot, &[base.as_fd(), cow.as_fd()]);
     let Done::Device { path, .. } = made else { panic!("{made:?}") };

@@ -1,0 +1,92 @@
+//! Two homes with VMs on bridges at once, in one network namespace that the test makes: each has its own,
+//! and when both have ended the host is as it was, whichever ended first and however.
+
+mod common;
+
+use std::{fs, process::Command};
+
+use banger::host::testing::in_own_netns;
+use common::{Home, Load, signal, skip, until};
+use nix::sys::signal::Signal;
+
+const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
+
+/// Two homes whose VMs are on bridges, each with one, in a namespace that does not forward.
+fn in_a_world(test: &str, work: impl FnOnce(Home, Home) + Send) {
+    let done = in_own_netns(|| {
+        let home = || {
+            let mut home = Home::with_runtime(test, Load::Light)?;
+            home.set("BANGER_NETWORK", "tap");
+            home.set("BANGER_VMM", "qemu-tcg");
+            home.ok(&["create", "web", "--image", "tiny"]);
+            Some(home)
+        };
+        // A namespace begins as its host is.
+        fs::write(FORWARDING, "0").expect("turned off");
+        let (Some(first), Some(second)) = (home(), home()) else { return };
+        work(first, second);
+    });
+    if let Err(error) = done {
+        skip(test, &format!("no network namespace can be made here: {error}"));
+    }
+}
+
+fn forwards() -> bool {
+    fs::read_to_string(FORWARDING).expect("there") != "0\n"
+}
+
+/// Everything of the network that could be left over.
+fn network() -> String {
+    let looks = "ip -o -d link; ip -o address; ip route; nft list ruleset; cat /proc/sys/net/ipv4/ip_forward";
+    let output = Command::new("sh").args(["-c", looks]).output().expect("sh");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+#[test]
+fn the_last_home_that_ends_turns_forwarding_off() {
+    in_a_world("the_last_home_that_ends_turns_forwarding_off", |a, b| {
+        let before = network();
+        for (first, second) in [(&a, &b), (&b, &a)] {
+            a.ok(&["start", "web"]);
+            assert!(forwards());
+            b.ok(&["start", "web"]);
+            first.ok(&["kill", "web"]);
+            assert!(forwards(), "the other needs it");
+            second.ok(&["kill", "web"]);
+            assert_eq!(network(), before);
+            for home in [first, second] {
+                home.assert_nothing_runs();
+                let ran = home.ok(&["ran"]);
+                assert!(ran.contains("sysctl net.ipv4.ip_forward=0"), "{ran}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_home_that_was_killed_gives_forwarding_back_when_it_is_cleared_up() {
+    in_a_world("a_home_that_was_killed_gives_forwarding_back_when_it_is_cleared_up", |a, b| {
+        let before = network();
+        // Of the one that was killed, cleared up before the other ends or after.
+        for (dead, other, late) in
+            [(&a, &b, true), (&a, &b, false), (&b, &a, true), (&b, &a, false)]
+        {
+            a.ok(&["start", "web"]);
+            b.ok(&["start", "web"]);
+            signal(dead.only("monitor", &dead.monitors()), Signal::SIGKILL);
+            until("the monitor's end", || dead.monitors().is_empty());
+            if late {
+                other.ok(&["kill", "web"]);
+                assert!(forwards(), "the bridge of the dead is there");
+            }
+            dead.run(&["doctor", "--clean", "--yes"]);
+            dead.assert_nothing_runs();
+            if !late {
+                assert!(forwards(), "the other needs it");
+                other.ok(&["kill", "web"]);
+            }
+            assert_eq!(network(), before, "late: {late}");
+            other.assert_nothing_runs();
+        }
+    });
+}
