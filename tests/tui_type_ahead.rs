@@ -30,10 +30,10 @@ fn what_is_typed_before_the_shell_is_there_arrives_whole_and_in_order() {
     let mut tui = Tui::start(&home, (100, 30));
     tui.see("n makes one");
     tui.then("n", "Create and start");
-    // As soon as the pane is there its machine boots, and has no shell.
-    tui.then("\r", "Ctrl-] leaves");
+    // It is made first, and then its pane is there and it boots: all the same to who types.
     let text = letters(0);
-    tui.keys(&format!("echo {text} >/tmp/0\r"));
+    tui.keys(&format!("\recho {text} >/tmp/0\r"));
+    tui.see("Ctrl-] leaves");
     arrived(&home, "tiny-1", "/tmp/0", &text);
     for turn in 1..=10 {
         tui.then("exit\r", "logged out");

@@ -16,6 +16,7 @@ use super::{
     event::{Answer, DeskAnswer, Handled, LayerEvent, Ticket, UiEvent},
     forms::new_vm::NewVm,
     layers::{Cx, Deferred, Draw, Hit, Layer, Region},
+    pane::keep,
     popups::{
         confirm::{Confirm, Then},
         help::Help,
@@ -114,8 +115,7 @@ impl App {
             }
             UiEvent::Paste(text) => {
                 update.urgent = true;
-                self.pressed.clear();
-                self.offer(&LayerEvent::Paste(&text));
+                self.paste(&text);
             }
             UiEvent::Mouse(mouse) => update.redraw = self.mouse(mouse),
             UiEvent::Resize(columns, rows) => {
@@ -211,6 +211,11 @@ impl App {
             popup.draw(area, cx);
         }
         cx.layer = 0;
+        if self.popups.is_empty()
+            && let Some(wish) = self.state.panes.types_ahead().filter(|w| !w.ahead.is_empty())
+        {
+            panes::kept_note(body, &wish.kept(), cx);
+        }
         chrome::toasts(body, cx);
         if !self.pressed.is_empty()
             && self.state.now.mono >= self.pressed_at + WHICH_KEY_AFTER
@@ -265,7 +270,44 @@ impl App {
 
     /// Whose keys work now.
     fn contexts(&self) -> &'static [Context] {
-        self.top().contexts(&self.state)
+        if self.types_ahead() { &[Context::Terminal] } else { self.top().contexts(&self.state) }
+    }
+
+    /// Whether what is typed is for a machine that is being made, whose pane is still to come.
+    fn types_ahead(&self) -> bool {
+        self.popups.is_empty() && self.state.panes.types_ahead().is_some()
+    }
+
+    fn takes_all_keys(&self) -> bool {
+        self.types_ahead() || self.top().takes_all_keys(&self.state)
+    }
+
+    /// Keeps a key for the pane that is still to come; Esc says that none is meant for it.
+    fn key_ahead(&mut self, key: &KeyEvent) {
+        if key.code == KeyCode::Esc {
+            self.state.panes.stop_typing_ahead();
+        } else {
+            self.keep_ahead(&panes::input::ahead(key));
+        }
+    }
+
+    fn keep_ahead(&mut self, bytes: &[u8]) {
+        let kept = self.state.panes.types_ahead_mut().map(|wish| keep(&mut wish.ahead, bytes));
+        if let Some(Err(why)) = kept {
+            self.toast(NoticeLevel::Warning, why.to_string(), "");
+        }
+    }
+
+    fn paste(&mut self, text: &str) {
+        self.pressed.clear();
+        if !self.types_ahead() {
+            self.offer(&LayerEvent::Paste(text));
+            return;
+        }
+        match panes::input::pasted_ahead(text) {
+            Ok(bytes) => self.keep_ahead(&bytes),
+            Err(why) => self.toast(NoticeLevel::Warning, why, ""),
+        }
     }
 
     fn hints(&self) -> chrome::Hints {
@@ -279,10 +321,15 @@ impl App {
             self.escape_then(chord, rest);
             return;
         }
-        if self.top().takes_all_keys(&self.state) {
+        if self.takes_all_keys() {
             self.pressed.clear();
+            let ahead = self.types_ahead();
             match self.state.keys.lookup(self.contexts(), &[chord]) {
+                Lookup::Matched(Action::PaneLeave) if ahead => {
+                    self.state.panes.stop_typing_ahead();
+                }
                 Lookup::Matched(action) => drop(self.perform(action)),
+                Lookup::Pending(_) | Lookup::NotFound if ahead => self.key_ahead(key),
                 Lookup::Pending(_) | Lookup::NotFound => {
                     self.offer(&LayerEvent::Key(*key));
                 }
@@ -336,7 +383,7 @@ impl App {
             return None;
         }
         let rest = Chord::new(chord.code(), chord.mods() - KeyModifiers::ALT);
-        if self.top().takes_all_keys(&self.state) {
+        if self.takes_all_keys() {
             // The guest gets both anyway, but for the chord that leaves it.
             let leaves = self.state.keys.lookup(contexts, &[rest]);
             return matches!(leaves, Lookup::Matched(_)).then_some(rest);
@@ -351,6 +398,11 @@ impl App {
     /// Esc, then another key; if there is nothing to leave, it was no Esc.
     fn escape_then(&mut self, chord: Chord, rest: Chord) {
         let escape = KeyEvent::new(KeyCode::Esc, KeyModifiers::NONE);
+        // Either of them does that.
+        if self.types_ahead() {
+            self.state.panes.stop_typing_ahead();
+            return;
+        }
         let left = if self.top().takes_all_keys(&self.state) {
             self.offer(&LayerEvent::Key(escape))
         } else if self.pressed.is_empty() {
@@ -582,6 +634,8 @@ impl App {
         };
         let Some(region) = region else { return false };
         if matches!(mouse.kind, MouseEventKind::Down(_)) {
+            // Who points at something means that.
+            self.state.panes.stop_typing_ahead();
             match region.hit {
                 Hit::Screen(screen) => {
                     self.go(screen);

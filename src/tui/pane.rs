@@ -106,15 +106,10 @@ impl Entry {
     /// # Errors
     /// If nothing of it will arrive.
     pub fn send(&mut self, bytes: &[u8]) -> Result<(), NotSent> {
-        if self.then_shell {
-            let waiting = self.ahead.len();
-            if waiting + bytes.len() > INPUT_MAX {
-                return Err(NotSent::Full { waiting });
-            }
-            self.ahead.extend_from_slice(bytes);
-            return Ok(());
+        match &self.pane {
+            Some(pane) if !self.then_shell => pane.send(bytes),
+            _ => keep(&mut self.ahead, bytes),
         }
-        self.pane.as_ref().map_or(Ok(()), |pane| pane.send(bytes))
     }
 
     /// How the other side wants its input. A shell that is still to come begins with nothing
@@ -128,10 +123,8 @@ impl Entry {
     /// The end of what was typed and waits for a shell to read it; `None` if none is waited for.
     #[must_use]
     pub fn kept(&self) -> Option<Vec<u8>> {
-        /// More than a line of the widest screen.
-        const MOST: usize = 1024;
         if self.then_shell {
-            return Some(self.ahead[self.ahead.len().saturating_sub(MOST)..].to_vec());
+            return Some(end_of(&self.ahead, MOST));
         }
         let shell = matches!(self.source, Source::Vm(_, ConsoleKind::Ssh));
         self.pane.as_ref().filter(|_| shell).and_then(|pane| pane.kept(MOST))
@@ -157,6 +150,26 @@ impl Entry {
     }
 }
 
+/// More than a line of the widest screen.
+const MOST: usize = 1024;
+
+fn end_of(ahead: &[u8], most: usize) -> Vec<u8> {
+    ahead[ahead.len().saturating_sub(most)..].to_vec()
+}
+
+/// Keeps input for a session that is still to come.
+///
+/// # Errors
+/// If it is more than a session would keep.
+pub fn keep(ahead: &mut Vec<u8>, bytes: &[u8]) -> Result<(), NotSent> {
+    let waiting = ahead.len();
+    if waiting + bytes.len() > INPUT_MAX {
+        return Err(NotSent::Full { waiting });
+    }
+    ahead.extend_from_slice(bytes);
+    Ok(())
+}
+
 /// A machine that is being made, whose shell is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Awaited {
@@ -164,6 +177,18 @@ pub struct Awaited {
     pub name: VmName,
     /// The job that makes it.
     pub job: JobId,
+    /// Whether it has the keyboard until its pane is there.
+    pub typing: bool,
+    /// What was typed for it so far.
+    pub ahead: Vec<u8>,
+}
+
+impl Awaited {
+    /// The end of what was typed for it.
+    #[must_use]
+    pub fn kept(&self) -> Vec<u8> {
+        end_of(&self.ahead, MOST)
+    }
 }
 
 /// The open consoles, in the order of their tabs.
@@ -368,7 +393,35 @@ impl Panes {
 
     /// Waits for a machine that is being made: its shell is to open.
     pub fn await_shell(&mut self, name: VmName, job: JobId) {
-        self.awaited.push(Awaited { name, job });
+        self.awaited.push(Awaited { name, job, typing: false, ahead: Vec::new() });
+    }
+
+    /// Gives the machine that this job makes the keyboard, and what was typed for it already.
+    pub fn type_ahead(&mut self, job: JobId, ahead: &[u8]) {
+        for awaited in &mut self.awaited {
+            awaited.typing = awaited.job == job;
+            if awaited.typing {
+                awaited.ahead.extend_from_slice(ahead);
+            }
+        }
+    }
+
+    /// Takes the keyboard back from a machine that is being made; what was typed stays its. Whether
+    /// there was one.
+    pub fn stop_typing_ahead(&mut self) -> bool {
+        // One at a time has it.
+        self.awaited.iter_mut().any(|awaited| std::mem::take(&mut awaited.typing))
+    }
+
+    /// The machine that is being made and has the keyboard.
+    #[must_use]
+    pub fn types_ahead(&self) -> Option<&Awaited> {
+        self.awaited.iter().find(|awaited| awaited.typing && !self.typing)
+    }
+
+    /// The same, to give it what is typed.
+    pub fn types_ahead_mut(&mut self) -> Option<&mut Awaited> {
+        self.awaited.iter_mut().find(|awaited| awaited.typing && !self.typing)
     }
 
     /// Has a console shown in the detail of a machine.
@@ -429,7 +482,11 @@ impl Panes {
             Source::Vm(vm, kind) => sessions.open(vm, *kind, size),
             Source::Run(run) => sessions.run(&run.arguments, size),
         };
-        let ahead = std::mem::take(&mut entry.ahead);
+        // What is for the shell is not for the console that shows its boot.
+        let ahead = match entry.then_shell {
+            true => Vec::new(),
+            false => std::mem::take(&mut entry.ahead),
+        };
         let pane = match &mut entry.pane {
             Some(pane) => {
                 pane.restart(marker, open);

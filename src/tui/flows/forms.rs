@@ -130,7 +130,7 @@ fn the_form_works_with_the_mouse() {
     ui.click("Create and start");
     let CommandBody::Create { spec, .. } = ui.command() else { panic!("{}", ui.screen()) };
     assert!(spec.restore);
-    ui.send_keys("n");
+    ui.send_keys("<esc>n");
     ui.click("Later");
     assert!(!ui.screen().contains("New machine"), "{}", ui.screen());
 }

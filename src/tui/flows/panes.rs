@@ -11,7 +11,8 @@ use super::screens::{job, some};
 use crate::{
     config::Config,
     domain::{
-        Admission, BootMark, BootTimes, CommandBody, JobId, JobState, Phase, Problem, SshEndpoint,
+        Admission, BootMark, BootTimes, CommandBody, Denied, JobId, JobState, Phase, Problem,
+        SshEndpoint,
     },
     supervisor::ConsoleKind,
     tui::{
@@ -361,6 +362,89 @@ fn a_machine_that_could_not_be_made_opens_nothing() {
 }
 
 #[test]
+fn what_is_typed_between_enter_and_the_pane_is_the_shells() {
+    let mut ui = Ui::new(80, 24, some());
+    ui.send_keys("n");
+    ui.send_keys("<enter>");
+    // The supervisor has not said yes yet.
+    ui.send_keys("q1");
+    assert!(ui.screen().contains("Creating…"), "{}", ui.screen());
+    let CommandBody::Create { spec, .. } = ui.answer(Admission::Queued(JobId(7))) else {
+        panic!("a machine is made")
+    };
+    // There is no pane yet: s would stop the machine under the cursor, q would quit, 2 go elsewhere.
+    ui.send_keys("s2<up>dq?");
+    ui.event(UiEvent::Paste("pa".into()));
+    ui.picture(|fleet| fleet.vms.push(vm(50, spec.name.as_str(), Phase::Creating).into()));
+    ui.send_keys("<alt-b><enter>");
+    assert!(ui.is_quiet() && ui.left.is_empty() && ui.no_session());
+    assert_eq!(ui.app.state.screen, Screen::Machines);
+    assert!(ui.screen().contains("typed for the shell: q1s2^[[Adq?pa^[b↵"), "{}", ui.screen());
+    // Several lines would be run unseen.
+    ui.event(UiEvent::Paste("a\nb\n".into()));
+    assert!(ui.screen().contains("several lines are not pasted"), "{}", ui.screen());
+    ui.picture(|fleet| {
+        *fleet.vms.last_mut().unwrap() = vm(50, spec.name.as_str(), Phase::Booting).into();
+    });
+    let (_, kind, console) = ui.session();
+    assert_eq!(kind, ConsoleKind::Serial);
+    ui.send_keys("id");
+    ui.picture(|fleet| {
+        *fleet.vms.last_mut().unwrap() = vm(50, spec.name.as_str(), Phase::Running).into();
+    });
+    let (_, kind, shell) = ui.session();
+    assert_eq!(kind, ConsoleKind::Ssh);
+    ui.wait_for("the keys", |_| shell.typed() == "q1s2\x1b[Adq?pa\x1bb\rid");
+    assert_eq!(console.typed(), "", "nothing of it is the console's");
+}
+
+#[test]
+fn what_was_typed_for_a_machine_that_is_not_made_is_told_to_be_lost() {
+    let mut ui = Ui::new(80, 24, some());
+    ui.send_keys("n");
+    ui.send_keys("<enter>");
+    ui.send_keys("ls");
+    let full = Problem::new("cannot make it", "the disk is full", "make room");
+    ui.answer(Admission::Denied(Denied(full)));
+    let screen = ui.screen();
+    assert!(screen.contains("the disk is full") && screen.contains("typed for the shell is lost"));
+    // The form has its keys again.
+    ui.send_keys("<ctrl-u>web9<enter>");
+    let CommandBody::Create { spec, .. } = ui.answer(Admission::Queued(JobId(7))) else {
+        panic!("a machine is made")
+    };
+    assert_eq!(spec.name.as_str(), "web9");
+    ui.send_keys("ls");
+    let problem = Problem::new("cannot make it", "the disk is full", "delete something");
+    ui.picture(|fleet| fleet.jobs.push(job(7, JobState::Failed { problem })));
+    assert!(
+        ui.screen().contains("what was typed for the shell of web9 is lost"),
+        "{}",
+        ui.screen()
+    );
+    // And so has the list.
+    ui.send_keys("4");
+    assert_eq!(ui.app.state.screen, Screen::Jobs);
+}
+
+#[test]
+fn the_keyboard_is_taken_back_before_the_pane_is_there() {
+    for (keys, typed) in [("id<esc>4", "id"), ("id<ctrl-]>4", "id"), ("<ctrl-alt-]>4", "")] {
+        let mut ui = Ui::new(80, 24, some());
+        ui.send_keys("n");
+        ui.send_keys("<enter>");
+        let CommandBody::Create { spec, .. } = ui.answer(Admission::Queued(JobId(7))) else {
+            panic!("a machine is made")
+        };
+        ui.send_keys(keys);
+        assert_eq!(ui.app.state.screen, Screen::Jobs, "{keys}");
+        ui.picture(|fleet| fleet.vms.push(vm(50, spec.name.as_str(), Phase::Running).into()));
+        let (_, _, shell) = ui.session();
+        ui.wait_for("what was typed before", |_| shell.typed() == typed);
+    }
+}
+
+#[test]
 fn nobody_is_taken_away_from_what_they_are_typing() {
     let mut ui = Ui::new(80, 24, some());
     ui.send_keys("n");
@@ -368,7 +452,8 @@ fn nobody_is_taken_away_from_what_they_are_typing() {
     let CommandBody::Create { spec, .. } = ui.answer(Admission::Queued(JobId(7))) else {
         panic!("a machine is made")
     };
-    ui.send_keys("jR");
+    // Esc: what comes now is for banger again.
+    ui.send_keys("<esc>jR");
     ui.picture(|fleet| fleet.vms.push(vm(50, spec.name.as_str(), Phase::Booting).into()));
     assert!(ui.screen().contains("New name"), "{}", ui.screen());
     assert!(ui.screen().contains("o on it opens a shell"), "{}", ui.screen());

@@ -1,19 +1,20 @@
 //! The New VM form: everything is filled in, so that Enter at once makes a good machine.
 
-use ratatui::layout::Rect;
+use ratatui::{crossterm::event::KeyCode, layout::Rect};
 
 use super::{Choice, Field, Form, Kind, Outcome, TextLine, advanced};
 use crate::{
     config::{self, theme::Slot},
     domain::{
-        self, Admission, BundleView, ByteSize, CommandBody, Fleet, ImageView, Problem, VmDraft,
-        VmSpec, parse_mib,
+        self, Admission, BundleView, ByteSize, CommandBody, Fleet, ImageView, NoticeLevel, Problem,
+        VmDraft, VmSpec, parse_mib,
     },
     tui::{
         action::{Action, Context},
         event::{Answer, Handled, LayerEvent, Ticket},
         layers::{Cx, Draw, Hit, Layer},
-        screens::images::STALE,
+        pane::keep,
+        screens::{images::STALE, panes::input},
         state::State,
         widgets::{popup, put, wrap},
     },
@@ -63,6 +64,8 @@ pub struct NewVm {
     eager: bool,
     /// Why the supervisor would not do it.
     denied: Option<Problem>,
+    /// What was typed since Enter, for the machine's shell.
+    ahead: Vec<u8>,
 }
 
 impl NewVm {
@@ -71,7 +74,7 @@ impl NewVm {
     pub fn open(state: &mut State) -> Self {
         let form = state.new_vm.draft.take();
         let form = form.unwrap_or_else(|| blank(&state.new_vm.defaults, &state.fleet));
-        let mut this = Self { form, sent: None, eager: false, denied: None };
+        let mut this = Self { form, sent: None, eager: false, denied: None, ahead: Vec::new() };
         if let Some(image) = state.new_vm.image.take() {
             this.form.field_mut(IMAGE).set(&image);
         }
@@ -192,14 +195,43 @@ impl NewVm {
                 let start = self.form.field(Item::Start).value() == "true";
                 self.sent = Some(cx.command(CommandBody::Create { spec, start }));
             }
-            None => self.form.focus_problem(),
+            None => {
+                self.form.focus_problem();
+                self.forget("the machine was not made", cx);
+            }
+        }
+    }
+
+    /// Whether its pane is on its way: then what is typed is for that.
+    fn waits(&self) -> bool {
+        (self.sent.is_some() || self.eager) && self.form.field(Item::Start).value() == "true"
+    }
+
+    /// Keeps what is typed for the shell.
+    fn keep(&mut self, bytes: &[u8], cx: &mut Cx<'_>) {
+        if let Err(why) = keep(&mut self.ahead, bytes) {
+            cx.toast(NoticeLevel::Warning, why.to_string(), "");
+        }
+    }
+
+    /// No shell will get what was typed.
+    fn forget(&mut self, why: &str, cx: &mut Cx<'_>) {
+        if !std::mem::take(&mut self.ahead).is_empty() {
+            let text = format!("what was typed for the shell is lost: {why}");
+            cx.toast(NoticeLevel::Warning, text, "");
         }
     }
 
     fn answered(&mut self, answer: &Answer, cx: &mut Cx<'_>) {
+        let waits = self.waits();
         self.sent = None;
         self.denied = match answer {
-            Answer::Admission(Admission::Queued(_)) => None,
+            Answer::Admission(Admission::Queued(job)) => {
+                if waits {
+                    cx.state.panes.type_ahead(*job, &std::mem::take(&mut self.ahead));
+                }
+                None
+            }
             Answer::Admission(Admission::Denied(denied)) => Some(denied.0.clone()),
             Answer::Admission(Admission::Ignored(why)) => {
                 Some(Problem::new("nothing was done", why.as_str(), ""))
@@ -217,6 +249,8 @@ impl NewVm {
         };
         if self.denied.is_none() {
             cx.close();
+        } else {
+            self.forget("the machine was not made", cx);
         }
     }
 }
@@ -227,7 +261,11 @@ impl Layer for NewVm {
     }
 
     fn contexts(&self, _: &State) -> &'static [Context] {
-        &[Context::Form]
+        if self.waits() { &[Context::Terminal] } else { &[Context::Form] }
+    }
+
+    fn takes_all_keys(&self, _: &State) -> bool {
+        self.waits()
     }
 
     fn takes_text(&self, _: &State) -> bool {
@@ -252,6 +290,24 @@ impl Layer for NewVm {
             }
             _ => {}
         }
+        // Esc, and what takes the keyboard from a pane, leave the form, as they do before.
+        let leave = LayerEvent::Action(Action::Back);
+        let event = match event {
+            LayerEvent::Action(Action::PaneLeave) => &leave,
+            LayerEvent::Key(key) if self.waits() && key.code == KeyCode::Esc => &leave,
+            LayerEvent::Key(key) if self.waits() => {
+                self.keep(&input::ahead(key), cx);
+                return Handled::Consumed;
+            }
+            LayerEvent::Paste(text) if self.waits() => {
+                match input::pasted_ahead(text) {
+                    Ok(bytes) => self.keep(&bytes, cx),
+                    Err(why) => cx.toast(NoticeLevel::Warning, why, ""),
+                }
+                return Handled::Consumed;
+            }
+            event => event,
+        };
         match self.form.handle(event) {
             Outcome::Changed => {
                 self.eager = false;
@@ -260,6 +316,7 @@ impl Layer for NewVm {
             }
             Outcome::Submit => self.submit(cx),
             Outcome::Leave => {
+                self.forget("the form was left", cx);
                 let blank = Form::new(Vec::new());
                 cx.state.new_vm.draft = Some(std::mem::replace(&mut self.form, blank));
                 cx.close();

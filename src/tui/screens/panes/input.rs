@@ -8,7 +8,7 @@ use ratatui::{
 use crate::{
     domain::NoticeLevel,
     term::{
-        NotSent,
+        Modes, NotSent,
         encode::{self, Button, Key, Mods, Mouse, MouseKind},
     },
     tui::layers::Cx,
@@ -30,6 +30,25 @@ pub fn key(event: &KeyEvent, cx: &mut Cx<'_>) {
         let sent = entry.send(&bytes);
         tell(sent, cx);
     }
+}
+
+/// What a key is to a session that is still to come: one that has set no modes.
+#[must_use]
+pub fn ahead(event: &KeyEvent) -> Vec<u8> {
+    let bytes = |key| encode::key(key, mods(event.modifiers), &Modes::default());
+    key_of(event.code).map(bytes).unwrap_or_default()
+}
+
+/// The same of a paste; of several lines it is to be asked first, and there is nothing to look at
+/// yet.
+///
+/// # Errors
+/// Why it is not kept.
+pub fn pasted_ahead(text: &str) -> Result<Vec<u8>, &'static str> {
+    if text.trim_end_matches(['\n', '\r']).lines().count() > 1 {
+        return Err("several lines are not pasted: the shell is not there yet");
+    }
+    Ok(encode::paste(text, &Modes::default()))
 }
 
 /// Sends a mouse event to the pane that is shown, if its guest asked for it and Shift does not

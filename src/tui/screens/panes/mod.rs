@@ -2,7 +2,7 @@
 //!
 //! The pane with the keyboard gets every key but the escape chord and what scrolls it.
 
-mod input;
+pub mod input;
 
 use ratatui::{
     crossterm::event::{MouseButton, MouseEvent, MouseEventKind},
@@ -21,7 +21,7 @@ use crate::{
         effect::Effect,
         event::{Handled, LayerEvent},
         layers::{Cx, Draw, Hit, Layer},
-        pane::{Entry, PaneId, Run, Source, draw_terminal},
+        pane::{Awaited, Entry, PaneId, Run, Source, draw_terminal},
         popups::confirm::{Confirm, Then},
         screens::images::verb,
         state::{Screen, State},
@@ -114,28 +114,38 @@ pub fn run(run: Run, cx: &mut Cx<'_>) {
 pub fn follow_fleet(busy: bool, cx: &mut Cx<'_>) {
     let fleet = cx.state.fleet.clone();
     let awaited = std::mem::take(&mut cx.state.panes.awaited);
+    let (mut unsent, mut deaf) = (Vec::new(), None);
     for wish in awaited {
         let vm = fleet.vms.iter().find(|vm| vm.spec.name == wish.name);
         let job = fleet.jobs.iter().find(|job| job.id == wish.job).map(|job| &job.state);
         match vm {
             // Before that there is no console to watch.
             Some(vm) if matches!(vm.phase, Phase::Booting | Phase::Running) => {
-                if busy || cx.state.panes.typing || cx.state.screen == Screen::Panes {
+                let elsewhere = cx.state.screen == Screen::Panes && !wish.typing;
+                if busy || cx.state.panes.typing || elsewhere {
                     let text = format!("{} is starting", vm.spec.name);
                     cx.toast(NoticeLevel::Info, text, "o on it opens a shell");
+                    lost(&wish, &mut unsent);
                 } else {
                     cx.state.selected = Some(vm.id.clone());
                     open(vm, ConsoleKind::Ssh, cx);
+                    let entry = cx.state.panes.current_mut();
+                    if let Some(Err(why)) = entry.map(|entry| entry.send(&wish.ahead)) {
+                        cx.toast(NoticeLevel::Warning, why.to_string(), "");
+                    }
                 }
             }
             // It will not come; the job, or the machine's own line, says why.
-            Some(vm) if matches!(vm.phase, Phase::Crashed | Phase::Deleting) => {}
-            _ if matches!(job, Some(JobState::Failed { .. } | JobState::Cancelled)) => {}
-            None if matches!(job, Some(JobState::Done)) => {}
+            Some(vm) if matches!(vm.phase, Phase::Crashed | Phase::Deleting) => {
+                lost(&wish, &mut unsent);
+            }
+            _ if matches!(job, Some(JobState::Failed { .. } | JobState::Cancelled)) => {
+                lost(&wish, &mut unsent);
+            }
+            None if matches!(job, Some(JobState::Done)) => lost(&wish, &mut unsent),
             _ => cx.state.panes.awaited.push(wish),
         }
     }
-    let (mut unsent, mut deaf) = (Vec::new(), None);
     for entry in cx.state.panes.list_mut().iter_mut().filter(|entry| entry.then_shell) {
         let Some(vm) = fleet.vms.iter().find(|vm| Some(&vm.id) == entry.vm()) else { continue };
         match vm.phase {
@@ -171,6 +181,13 @@ pub fn follow_fleet(busy: bool, cx: &mut Cx<'_>) {
     for name in unsent {
         let text = format!("what was typed for the shell of {name} is lost: it did not start");
         cx.toast(NoticeLevel::Warning, text, "");
+    }
+}
+
+/// Notes whose shell will not get what was typed for it.
+fn lost(wish: &Awaited, unsent: &mut Vec<String>) {
+    if !wish.ahead.is_empty() {
+        unsent.push(wish.name.to_string());
     }
 }
 
@@ -496,7 +513,7 @@ fn tabs(area: Rect, cx: &mut Draw<'_>) -> Rect {
 }
 
 /// Shows in the last line what was typed and waits for the shell.
-fn kept_note(area: Rect, kept: &[u8], cx: &mut Draw<'_>) {
+pub fn kept_note(area: Rect, kept: &[u8], cx: &mut Draw<'_>) {
     let says = " typed for the shell: ";
     let text = visible(&String::from_utf8_lossy(kept));
     let room = usize::from(area.width).saturating_sub(width(says) + 1);
