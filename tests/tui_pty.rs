@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::fs;
+
 use common::{
     Home, Load,
     screen::Tui,
@@ -349,4 +351,29 @@ fn ctrl_z_gives_the_terminal_to_the_shell_and_fg_takes_it_again() {
     tui.keys("exit\r");
     tui.end();
     tui.assert_given_back();
+}
+
+#[test]
+fn a_key_that_comes_with_a_new_size_does_not_wait_for_the_next_one() {
+    let home = Home::new(Load::Light);
+    let mut tui = Tui::start(&home, (100, 30));
+    tui.see("Welcome to banger");
+    // Both are there when it looks, as on a machine with much to do. Which of them it is told of
+    // first is the kernel's choice.
+    for turn in 0..15 {
+        for (keys, help) in [("?", true), ("\x1b", false)] {
+            tui.signal(Signal::SIGSTOP);
+            let stat = format!("/proc/{}/stat", tui.pid());
+            until("it stands still", || {
+                let stat = fs::read_to_string(&stat).expect("its state");
+                stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('T'))
+            });
+            tui.keys(keys);
+            tui.resize(100 + turn % 2 * 2 + u16::from(help), 30);
+            tui.signal(Signal::SIGCONT);
+            tui.wait(&format!("what {keys:?} does"), |screen| screen.contains("Help:") == help);
+        }
+    }
+    tui.keys("q");
+    assert_eq!(tui.end(), 0);
 }

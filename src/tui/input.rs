@@ -1,8 +1,20 @@
 //! The keys of the outer terminal: read in a thread, until they are not ours any more.
 
-use std::{io, sync::mpsc as std_mpsc, thread, time::Duration};
+use std::{
+    io::{self, stdin},
+    os::fd::AsFd,
+    sync::mpsc as std_mpsc,
+    thread,
+    time::Duration,
+};
 
-use nix::sys::signal::{Signal, raise};
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{
+        signal::{Signal, raise},
+        termios::{SetArg, tcgetattr, tcsetattr},
+    },
+};
 use ratatui::crossterm::event::{self, Event};
 use tokio::sync::mpsc;
 
@@ -49,7 +61,10 @@ fn read(events: &mpsc::Sender<UiEvent>) {
             Ok(Event::Key(key)) => UiEvent::Key(key),
             Ok(Event::Paste(text)) => UiEvent::Paste(text),
             Ok(Event::Mouse(mouse)) => UiEvent::Mouse(mouse),
-            Ok(Event::Resize(columns, rows)) => UiEvent::Resize(columns, rows),
+            Ok(Event::Resize(columns, rows)) => {
+                look_again();
+                UiEvent::Resize(columns, rows)
+            }
             Ok(Event::FocusGained) => UiEvent::Focus(true),
             Ok(Event::FocusLost) => UiEvent::Focus(false),
             Err(error) => {
@@ -62,5 +77,21 @@ fn read(events: &mpsc::Sender<UiEvent>) {
         if events.blocking_send(event).is_err() {
             return;
         }
+    }
+}
+
+/// Has crossterm look at the terminal once more, if something is there.
+///
+/// It is told of keys only as they come. If one comes at the same moment as a new size, crossterm may tell
+/// of the size and forget the key, which would then be read only with the next one. The kernel tells
+/// everybody anew when a terminal's modes are set, be it to what they are.
+fn look_again() {
+    let terminal = stdin();
+    let mut fds = [PollFd::new(terminal.as_fd(), PollFlags::POLLIN)];
+    if poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+        && let Ok(modes) = tcgetattr(&terminal)
+        && let Err(error) = tcsetattr(&terminal, SetArg::TCSANOW, &modes)
+    {
+        tracing::warn!(%error, "a key may come only with the next one");
     }
 }
