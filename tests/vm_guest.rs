@@ -16,12 +16,15 @@ fn root_kib(home: &Home, name: &str) -> u64 {
 #[test]
 fn a_guest_gets_modules_keys_user_data_and_a_larger_disk() {
     let test = "a_guest_gets_modules_keys_user_data_and_a_larger_disk";
-    let Some(home) = Home::with_runtime(test, Load::Light) else { return };
-    let file = |name: &str| home.path().join(name).to_str().expect("UTF-8").to_owned();
-    let key = file("other");
-    let mut keygen = Command::new("ssh-keygen");
-    keygen.args(["-q", "-t", "ed25519", "-N", "", "-C", "other key", "-f", &key]);
-    assert!(keygen.status().expect("ssh-keygen runs").success());
+    let Some(mut home) = Home::with_runtime(test, Load::Light) else { return };
+    let dir = home.path().to_owned();
+    let file = |name: &str| dir.join(name).to_str().expect("UTF-8").to_owned();
+    let (key, of_all) = (file("other"), file("of-all"));
+    for key in [&key, &of_all] {
+        let mut keygen = Command::new("ssh-keygen");
+        keygen.args(["-q", "-t", "ed25519", "-N", "", "-C", "other key", "-f", key]);
+        assert!(keygen.status().expect("ssh-keygen runs").success());
+    }
     let (public, data) = (format!("{key}.pub"), file("data"));
     fs::write(&data, "#cloud-config\npackages: [hello]\n").expect("written");
 
@@ -56,13 +59,19 @@ fn a_guest_gets_modules_keys_user_data_and_a_larger_disk() {
     }
     assert!(home.ok(&["ssh", "web", "cat /proc/cmdline"]).contains(" ds=nocloud "));
 
-    let port = home.vm("web")["ssh"]["port"].as_u64().expect("a port").to_string();
-    let mut ssh = Command::new("ssh");
-    ssh.args(["-F", "/dev/null", "-o", "StrictHostKeyChecking=no", "-o", "IdentitiesOnly=yes"]);
-    ssh.args(["-o", "UserKnownHostsFile=/dev/null", "-i", &key, "-p", &port]);
-    ssh.args(["root@127.0.0.1", "echo with the other key"]);
-    let said = home.run_with(ssh, b"");
+    let log_in = |home: &Home, key: &str| {
+        let port = home.vm("web")["ssh"]["port"].as_u64().expect("a port").to_string();
+        let mut ssh = Command::new("ssh");
+        ssh.args(["-F", "/dev/null", "-o", "StrictHostKeyChecking=no", "-o", "IdentitiesOnly=yes"]);
+        ssh.args(["-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes"]);
+        ssh.args(["-i", key, "-p", &port, "root@127.0.0.1", "echo with the other key"]);
+        home.run_with(ssh, b"")
+    };
+    let said = log_in(&home, &key);
     assert_eq!(said.out, "with the other key\n", "{said:?}");
+    // A key for all VMs is in force from the next start.
+    assert_eq!(log_in(&home, &of_all).code, Some(255));
+    home.set("BANGER_EXTRA_KEYS", &format!("{of_all}.pub"));
 
     let before = root_kib(&home, "web");
     let said = home.ok(&["resize", "web", "1G"]);
@@ -70,6 +79,10 @@ fn a_guest_gets_modules_keys_user_data_and_a_larger_disk() {
     assert_eq!(root_kib(&home, "web"), before, "not yet");
     home.ok(&["ssh", "web", "echo kept >/root/kept && sync"]);
     home.ok(&["restart", "web", "--wait"]);
+    for key in [&key, &of_all] {
+        let said = log_in(&home, key);
+        assert_eq!(said.out, "with the other key\n", "{said:?}");
+    }
     let after = root_kib(&home, "web");
     assert!(after > 900 << 10 && before < 300 << 10, "from {before} to {after} KiB");
     assert_eq!(home.ok(&["ssh", "web", "cat /root/kept"]), "kept\n");
@@ -86,7 +99,7 @@ fn a_guest_gets_modules_keys_user_data_and_a_larger_disk() {
 #[test]
 fn what_is_wrong_with_given_files_is_said_before_anything_is_made() {
     let test = "what_is_wrong_with_given_files_is_said_before_anything_is_made";
-    let Some(home) = Home::with_runtime(test, Load::Light) else { return };
+    let Some(mut home) = Home::with_runtime(test, Load::Light) else { return };
     let private = home.path().join("id");
     fs::write(&private, "-----BEGIN OPENSSH PRIVATE KEY-----\n").expect("written");
     let private = private.to_str().expect("UTF-8");
@@ -94,6 +107,10 @@ fn what_is_wrong_with_given_files_is_said_before_anything_is_made() {
     let said = home.fails(&create);
     assert!(said.err.contains("key: ") && said.err.contains("line 1: "), "{said:?}");
     assert!(said.err.contains("user-data: /none: No such file"), "{said:?}");
+    home.set("BANGER_EXTRA_KEYS", "/none.pub");
+    let said = home.fails(&create[..4]);
+    assert!(said.err.contains("the keys that all VMs get: /none.pub: No such"), "{said:?}");
+    assert!(said.err.contains("correct extra_keys in config.toml"), "{said:?}");
     assert_eq!(home.list(), Vec::<serde_json::Value>::new());
 }
 

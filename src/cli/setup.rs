@@ -57,6 +57,7 @@ impl Setup {
             network: config.network,
             jailer: config.jailer,
             names: config.names.clone(),
+            extra_keys: config.extra_keys.clone(),
             stop_timeout_ms: config.stop_timeout_s * 1000,
             packages: sources.packages(),
             origin,

@@ -7,7 +7,8 @@ use super::{
     doc::{quoted, unknown},
 };
 use crate::domain::{
-    CommandTemplate, NamesRoute, NetworkKind, OverlayKind, VmSpec, VmmKind, parse_mib,
+    CommandTemplate, ExtraKey, NamesRoute, NetworkKind, OverlayKind, VmSpec, VmmKind, parse_mib,
+    split_ssh_key,
 };
 
 /// What a setting takes in `config.toml`.
@@ -19,6 +20,8 @@ pub(super) enum Kind {
     Number,
     /// `true` or `false`.
     Switch,
+    /// A list of texts; its text has one a line.
+    List,
     /// A text such as `"2G"`, or a whole number of MiB.
     Size,
 }
@@ -191,6 +194,17 @@ pub const KEYS: &[Key] = &[
         },
     },
     Key {
+        name: "extra_keys",
+        env: "BANGER_EXTRA_KEYS",
+        default: "[]",
+        kind: Kind::List,
+        set: |config, text, home| {
+            let keys = text.lines().map(str::trim).filter(|line| !line.is_empty());
+            config.extra_keys = keys.map(|key| extra_key(key, home)).collect::<Result<_, _>>()?;
+            Ok(())
+        },
+    },
+    Key {
         name: "names.route",
         env: "BANGER_NAMES_ROUTE",
         default: "\"auto\"",
@@ -291,6 +305,19 @@ fn auto_or<T: Copy>(text: &str, known: &[(&str, T)]) -> Result<Option<T>, String
 
 fn template(text: &str) -> Result<CommandTemplate, String> {
     text.parse().map_err(|why| format!("{} cannot be run: {why}", quoted(text)))
+}
+
+/// A path, or the key itself. What is in a file is looked at when a VM needs it: it may have gone
+/// since, and that must not keep anybody from listing VMs.
+fn extra_key(text: &str, home: Option<&Path>) -> Result<ExtraKey, String> {
+    if text.starts_with(['/', '~']) {
+        return absolute(text, home).map(ExtraKey::File);
+    }
+    let wrong = |why| {
+        format!("{}: {why}; write a public key, or the path of a file with some", quoted(text))
+    };
+    split_ssh_key(text).map_err(wrong)?;
+    Ok(ExtraKey::Line(text.to_owned()))
 }
 
 fn one_of<T: Copy>(text: &str, known: &[(&str, T)]) -> Result<T, String> {

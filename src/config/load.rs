@@ -147,6 +147,13 @@ fn as_text(key: &Key, value: &DeValue<'_>) -> Result<String, String> {
             Ok(n.as_str().trim_start_matches('+').to_owned())
         }
         (Kind::Switch, DeValue::Boolean(on)) => Ok(on.to_string()),
+        (Kind::List, DeValue::Array(items)) => {
+            let lines = items.iter().map(|item| match item.get_ref() {
+                DeValue::String(text) if !text.contains('\n') => Ok(text.as_ref()),
+                _ => Err("each of the list is a text in quotes, of one line".to_owned()),
+            });
+            Ok(lines.collect::<Result<Vec<_>, _>>()?.join("\n"))
+        }
         (kind, value) => Err(format!(
             "this is {}, and {} is expected",
             match value {
@@ -160,6 +167,7 @@ fn as_text(key: &Key, value: &DeValue<'_>) -> Result<String, String> {
                 Kind::Text => "a text in quotes",
                 Kind::Number => "a whole number",
                 Kind::Switch => "true or false, without quotes",
+                Kind::List => "a list of texts, [\"…\", \"…\"]",
                 Kind::Size => "a size such as \"512M\"",
             }
         )),

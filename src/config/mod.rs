@@ -17,7 +17,7 @@ pub use keys::{ENV_ONLY, KEYS, Key};
 pub use load::{load, load_keymap, load_theme};
 pub use sources::Sources;
 
-use crate::domain::{NamesSettings, NetworkKind, OverlayKind, VmmKind};
+use crate::domain::{ExtraKey, NamesSettings, NetworkKind, OverlayKind, VmmKind};
 use keymap::Chord;
 
 /// All settings, each with its value in force.
@@ -49,6 +49,8 @@ pub struct Config {
     pub guest_clipboard: bool,
     /// Lines that a terminal pane remembers, 0 to 100 000.
     pub scrollback: u32,
+    /// Public SSH keys that all VMs get beside the user's own.
+    pub extra_keys: Vec<ExtraKey>,
     /// How VMs get their names.
     pub names: NamesSettings,
     /// What the user should know of how the settings were read, a sentence each: old names,
@@ -83,6 +85,7 @@ impl Default for Config {
             mouse: true,
             guest_clipboard: false,
             scrollback: 10_000,
+            extra_keys: Vec::new(),
             names: NamesSettings::default(),
             notices: Vec::new(),
         }

@@ -21,6 +21,7 @@ mod report;
 mod shell;
 mod size;
 mod spec;
+mod ssh_key;
 mod stop;
 mod time;
 
@@ -49,5 +50,6 @@ pub use report::{CheckLevel, CheckView, HostReport, MadeState, MadeView, OrphanV
 pub use shell::shell_word;
 pub use size::{ByteSize, parse_mib};
 pub use spec::{Extras, Field, OverlayKind, VmDraft, VmSpec, VmmKind, Wishes};
+pub use ssh_key::{ExtraKey, SSH_KEY_MAX, check_ssh_key, split_ssh_key};
 pub use stop::{Method, Rung, StopLadder};
 pub use time::UnixMs;

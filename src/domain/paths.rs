@@ -29,6 +29,12 @@ impl Layout {
         self.state.join("ssh/id_ed25519")
     }
 
+    /// The keys that all VMs get beside that, a line each; not there if there are none.
+    #[must_use]
+    pub fn extra_keys(&self) -> PathBuf {
+        self.state.join("ssh/extra_keys")
+    }
+
     /// The user's images: a directory each, by name, with what is known of it.
     #[must_use]
     pub fn images(&self) -> PathBuf {

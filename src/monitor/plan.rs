@@ -34,6 +34,8 @@ pub struct Plan<'a> {
     pub backend: &'a dyn Backend,
     /// The user's public key: one line of `authorized_keys`.
     pub public_key: &'a str,
+    /// The file of the keys that all VMs get beside that.
+    pub extra_keys: PathBuf,
 }
 
 /// How the guest's network card is connected.
@@ -122,11 +124,21 @@ impl Plan<'_> {
 
     /// The runtime directory's, or for a VM with more keys one with them in it.
     fn initrd(&self) -> io::Result<PathBuf> {
-        let keys = match fs::read(self.paths.keys()) {
-            Ok(keys) => keys,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(self.bundle.initrd()),
-            Err(e) => return Err(e),
-        };
+        let mut keys = Vec::new();
+        for path in [&self.extra_keys, &self.paths.keys()] {
+            match fs::read(path) {
+                Ok(lines) => keys.extend(lines),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(e),
+            }
+            // The user may have edited it, and left out the end of the last line.
+            if keys.last().is_some_and(|last| *last != b'\n') {
+                keys.push(b'\n');
+            }
+        }
+        if keys.is_empty() {
+            return Ok(self.bundle.initrd());
+        }
         let own = self.paths.initrd();
         fs::write(&own, self.bundle.initrd_with(KEYS_FILE.trim_start_matches('/'), &keys)?)?;
         Ok(own)

@@ -320,6 +320,7 @@ impl Prepared {
                 bundle: self.bundle.clone(),
                 backend: self.runner.backend.as_ref(),
                 public_key: &self.public_key,
+                extra_keys: args.layout.extra_keys(),
             },
             last_port: self.row.ssh_port,
         };

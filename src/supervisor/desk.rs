@@ -205,6 +205,7 @@ mod tests {
             network: None,
             jailer: None,
             names: NamesSettings::default(),
+            extra_keys: Vec::new(),
             stop_timeout_ms: 0,
             packages: dir.join("packages"),
             origin: Origin::Tui,

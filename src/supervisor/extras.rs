@@ -8,8 +8,11 @@ use std::{
 };
 
 use crate::{
-    domain::{ByteSize, Extras, Field, FieldProblem, ImageView, VmPaths},
+    domain::{
+        ByteSize, ExtraKey, Extras, Field, FieldProblem, ImageView, Layout, Problem, VmPaths,
+    },
     guest::AuthorizedKey,
+    image,
 };
 
 /// The most that user data may have, in bytes. EC2's limit is 16 KiB; what is longer is fetched
@@ -80,6 +83,57 @@ impl Given {
     }
 }
 
+/// The keys that all VMs get.
+///
+/// # Errors
+/// Which of them cannot be read, or is none.
+pub fn for_all(keys: &[ExtraKey]) -> Result<Vec<AuthorizedKey>, Problem> {
+    let (mut found, mut wrong) = (Vec::new(), Vec::new());
+    for key in keys {
+        let read = match key {
+            ExtraKey::File(path) => {
+                self::keys(path).map_err(|why| format!("{}: {why}", path.display()))
+            }
+            ExtraKey::Line(line) => line.parse().map(|key| vec![key]),
+        };
+        match read {
+            Ok(keys) => found.extend(keys),
+            Err(why) => wrong.push(why),
+        }
+    }
+    if wrong.is_empty() {
+        return Ok(found);
+    }
+    let what = "cannot use the keys that all VMs get";
+    Err(Problem::new(what, wrong.join("; "), "correct extra_keys in config.toml, or these files"))
+}
+
+/// Keeps the keys that all VMs get where monitors find them.
+///
+/// # Errors
+/// As [`for_all`], or the file system's word.
+pub fn keep_for_all(layout: &Layout, keys: &[ExtraKey]) -> Result<(), Problem> {
+    let keys = for_all(keys)?;
+    let path = layout.extra_keys();
+    let text: String = keys.iter().map(|key| format!("{key}\n")).collect();
+    // Most often it is as it was, and a disk that is full is no reason then.
+    let was = fs::read_to_string(&path);
+    let kept = match was {
+        Ok(was) if was == text => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound && text.is_empty() => Ok(()),
+        _ if text.is_empty() => fs::remove_file(&path),
+        _ => image::write_file(&path, text.as_bytes()),
+    };
+    kept.map_err(|e| {
+        let why = format!("{}: {e}", path.display());
+        Problem::new(
+            "cannot keep the keys that all VMs get",
+            why,
+            "`banger doctor` checks the disk",
+        )
+    })
+}
+
 fn keys(path: &Path) -> Result<Vec<AuthorizedKey>, String> {
     let text = String::from_utf8(bytes(path, KEYS_MAX)?).map_err(|_| "it is no text")?;
     let lines = text.lines().map(str::trim).enumerate();
@@ -121,7 +175,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::domain::{Layout, VmId};
+    use crate::domain::VmId;
 
     const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDi0 you@work";
 
@@ -143,6 +197,19 @@ mod tests {
         assert_eq!(fs::read_to_string(paths.keys()).expect("there"), format!("{KEY}\n{KEY}\n"));
         assert_eq!(fs::read(paths.user_data()).expect("there"), b"#cloud-config\n");
 
+        // What all VMs get is kept as it is now, and gone with the setting.
+        fs::create_dir(dir.path().join("ssh")).expect("made");
+        let all = [ExtraKey::Line(KEY.into()), ExtraKey::File(dir.path().join("a.pub"))];
+        for _ in 0..2 {
+            keep_for_all(&layout, &all).expect("kept");
+            let kept = fs::read_to_string(layout.extra_keys()).expect("there");
+            assert_eq!(kept, format!("{KEY}\n").repeat(3));
+        }
+        for _ in 0..2 {
+            keep_for_all(&layout, &[]).expect("kept");
+            assert!(!layout.extra_keys().exists());
+        }
+
         let kept = given.clone().fit(&ImageView { cloud_init: Some(true), ..ImageView::default() });
         assert_eq!(kept, given, "the user's own counts");
         for (cloud_init, data) in [(None, None), (Some(false), None), (Some(true), Some(NO_WISHES))]
@@ -160,6 +227,9 @@ mod tests {
         assert!(told[1].contains("there is no key in it"), "{told:?}");
         assert!(told[2].starts_with("/none: No such file"), "{told:?}");
         assert!(told[3].contains("longer than 64 KiB"), "{told:?}");
+        let for_all = [ExtraKey::Line("ssh-ed25519 x".into()), ExtraKey::File("/none".into())];
+        let why = super::for_all(&for_all).expect_err("bad").why;
+        assert!(why.contains("cut off") && why.contains("/none: No such file"), "{why}");
         let device = Extras { keys: vec![], user_data: Some("/dev/zero".into()) };
         assert!(Given::read(&device).expect_err("a device")[0].message.ends_with("no file"));
     }

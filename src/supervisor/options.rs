@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::bundle::Configured;
-use crate::domain::{Layout, NamesSettings, NetworkKind, OverlayKind, VmmKind};
+use crate::domain::{ExtraKey, Layout, NamesSettings, NetworkKind, OverlayKind, VmmKind};
 
 /// On whose behalf a supervisor works; shown in the event log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub struct Options {
     pub jailer: Option<bool>,
     /// How VMs' names are made known.
     pub names: NamesSettings,
+    /// Public SSH keys that all VMs get beside the user's own.
+    pub extra_keys: Vec<ExtraKey>,
     /// Milliseconds a guest is given to shut down by itself.
     pub stop_timeout_ms: u64,
     /// Where the user's package manifests are: `<image>.txt`.

@@ -3,6 +3,8 @@
 
 use std::{fmt, net::Ipv4Addr, str::FromStr};
 
+use crate::domain::{check_ssh_key, split_ssh_key};
+
 /// Keeps what is quoted back to the user short, and in one line, whatever was given.
 pub(super) fn clip(text: &str) -> String {
     text.chars().take(40).map(|c| if c.is_control() { '?' } else { c }).collect()
@@ -88,31 +90,9 @@ pub struct AuthorizedKey {
     comment: String,
 }
 
-/// More than an RSA key of 8192 bits has; longer ones would not fit the command line anyway.
-const KEY_MAX: usize = 1500;
-
 impl AuthorizedKey {
     fn new(kind: &str, blob: &str, comment: &str) -> Result<Self, String> {
-        let kind_ok = |b: u8| b.is_ascii_alphanumeric() || b"@.-".contains(&b);
-        if !["ssh-", "ecdsa-", "sk-"].iter().any(|p| kind.starts_with(p))
-            || !kind.bytes().all(kind_ok)
-        {
-            return Err(format!("“{}” is not a type of SSH keys such as ssh-ed25519", clip(kind)));
-        }
-        let digits = blob.trim_end_matches('=');
-        let base64 = |b: u8| b.is_ascii_alphanumeric() || b == b'+' || b == b'/';
-        if digits.is_empty() || !blob.len().is_multiple_of(4) || blob.len() - digits.len() > 2 {
-            return Err("the key is cut off: its base64 part is incomplete".to_owned());
-        }
-        if !digits.bytes().all(base64) {
-            return Err("the key has a character that base64 does not have".to_owned());
-        }
-        if comment.chars().any(char::is_control) {
-            return Err("the comment of the key has a control character".to_owned());
-        }
-        if kind.len() + blob.len() + comment.len() > KEY_MAX {
-            return Err(format!("the key is longer than {KEY_MAX} bytes"));
-        }
+        check_ssh_key(kind, blob, comment)?;
         let own = str::to_owned;
         Ok(Self { kind: own(kind), blob: own(blob), comment: own(comment) })
     }
@@ -168,13 +148,8 @@ impl FromStr for AuthorizedKey {
 
     /// Reads a line such as that of `id_ed25519.pub`.
     fn from_str(line: &str) -> Result<Self, String> {
-        let mut parts = line.trim().splitn(3, [' ', '\t']);
-        match (parts.next(), parts.next()) {
-            (Some(kind), Some(blob)) => {
-                Self::new(kind, blob, parts.next().unwrap_or_default().trim())
-            }
-            _ => Err("a public SSH key is expected: type, key, comment".to_owned()),
-        }
+        let (kind, blob, comment) = split_ssh_key(line)?;
+        Self::new(kind, blob, comment)
     }
 }
 

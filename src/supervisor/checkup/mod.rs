@@ -69,6 +69,7 @@ impl Subject {
             network: self.network,
             jailer: self.jailer,
             names: crate::domain::NamesSettings::default(),
+            extra_keys: Vec::new(),
             stop_timeout_ms: 0,
             packages: PathBuf::new(),
             origin: Origin::Script,

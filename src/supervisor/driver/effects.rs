@@ -165,6 +165,7 @@ impl Effects {
                     layout: options.layout.clone(),
                     jailer: options.jailer,
                     names: options.names.clone(),
+                    extra_keys: options.extra_keys.clone(),
                     stop_timeout_ms: options.stop_timeout_ms,
                 };
                 starter.start(&id, bundle.dir(), &choice)

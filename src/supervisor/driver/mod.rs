@@ -37,6 +37,7 @@ use super::{
     Command, Options, Origin, SupervisorHandle,
     core::{CommandId, Core, Effect, Input, Policy, Token},
     desk::Desk,
+    extras,
     sessions::Sessions,
 };
 use crate::{
@@ -206,11 +207,13 @@ impl Driver {
     /// whoever named them is told while they can still be corrected.
     fn look_at(&mut self, command: Command, looked: &mpsc::UnboundedSender<Command>) {
         let CommandBody::Create { spec, .. } = &command.body else { return self.command(command) };
-        if *spec.extras == Extras::default() {
+        let for_all = self.effects.options.extra_keys.clone();
+        if *spec.extras == Extras::default() && for_all.is_empty() {
             return self.command(command);
         }
         let (spec, looked) = (spec.clone(), looked.clone());
-        tokio::task::spawn_blocking(move || match files::given(&spec) {
+        let look = move || files::given(&spec).and_then(|_| extras::for_all(&for_all));
+        tokio::task::spawn_blocking(move || match look() {
             Ok(_) => drop(looked.send(command)),
             Err(problem) => drop(command.reply.send(Admission::Denied(Denied(problem)))),
         });

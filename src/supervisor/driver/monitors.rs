@@ -11,13 +11,13 @@ use std::{
 use tokio::{sync::mpsc, time::sleep};
 
 use crate::{
-    domain::{Layout, MonitorReply, NamesSettings, Problem, StopLadder, VmId},
+    domain::{ExtraKey, Layout, MonitorReply, NamesSettings, Problem, StopLadder, VmId},
     host::{
         lock,
         process::{self, ProcessRef, Signal},
     },
     monitor::client::{self, Watch},
-    supervisor::core::Input,
+    supervisor::{core::Input, extras},
     vmm::choose::Choice,
 };
 
@@ -70,6 +70,8 @@ pub struct Starter {
     pub jailer: Option<bool>,
     /// See [`crate::supervisor::Options::names`].
     pub names: NamesSettings,
+    /// See [`crate::supervisor::Options::extra_keys`].
+    pub extra_keys: Vec<ExtraKey>,
     /// See [`crate::supervisor::Options::stop_timeout_ms`].
     pub stop_timeout_ms: u64,
 }
@@ -84,6 +86,7 @@ impl Starter {
         if is_up(&self.layout, vm) {
             return Ok(());
         }
+        extras::keep_for_all(&self.layout, &self.extra_keys)?;
         let fail = |e: std::io::Error| {
             Problem::new(
                 "cannot start the VM's monitor",

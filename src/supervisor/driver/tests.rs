@@ -22,6 +22,7 @@ fn options(dir: &Path) -> Options {
         network: Some(NetworkKind::User),
         jailer: None,
         names: NamesSettings::default(),
+        extra_keys: Vec::new(),
         stop_timeout_ms: 1_000,
         packages: dir.join("packages"),
         origin: Origin::Script,
