@@ -104,7 +104,8 @@ fn names_work_through_resolved_and_through_hosts_and_go() {
     let at = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
 
     let hosts_before = std::fs::read("/etc/hosts").expect("/etc/hosts");
-    let context = Context { ops: Some(&bridge.ops), records: &*running, run: dir.path() };
+    let others = || Ok(Vec::new());
+    let context = Context { ops: Some(&bridge.ops), others: &others, run: dir.path() };
     for route in [NamesRoute::Auto, NamesRoute::Hosts] {
         let way = choose(route, &facts, true);
         let expected = if route == NamesRoute::Auto { Way::Resolved } else { Way::Hosts };
@@ -135,7 +136,7 @@ fn names_work_through_resolved_and_through_hosts_and_go() {
         }
         running.0.lock().expect("whole").clear();
         for piece in pieces.iter().rev() {
-            piece.remove(&context).unwrap_or_else(|problem| panic!("{problem}"));
+            piece.remove(&context, || Ok(())).unwrap_or_else(|problem| panic!("{problem}"));
         }
         until("web.vm to be gone", || ("web.vm", 0).to_socket_addrs().is_err());
         assert!(!sh(&format!("resolvectl domain {}", tag.bridge())).contains("vm"));

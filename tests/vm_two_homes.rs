@@ -3,10 +3,10 @@
 
 mod common;
 
-use std::{fs, process::Command};
+use std::{fs, path::Path, process::Command};
 
 use banger::host::testing::in_own_netns;
-use common::{Home, Load, signal, skip, until};
+use common::{Home, Load, Said, in_own_mounts, signal, skip, until};
 use nix::sys::signal::Signal;
 
 const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
@@ -88,5 +88,44 @@ fn a_home_that_was_killed_gives_forwarding_back_when_it_is_cleared_up() {
             assert_eq!(network(), before, "late: {late}");
             other.assert_nothing_runs();
         }
+    });
+}
+
+/// Runs banger where `/etc/hosts` is a file of the test's.
+fn with_hosts(home: &Home, hosts: &Path, args: &[&str]) -> Said {
+    let mount = format!("mount --bind '{}' /etc/hosts", hosts.display());
+    home.run_with(in_own_mounts(&mount, &home.command(args)), b"")
+}
+
+#[test]
+fn names_of_two_homes_are_side_by_side_and_go_also_if_all_end_at_once() {
+    let test = "names_of_two_homes_are_side_by_side_and_go_also_if_all_end_at_once";
+    in_a_world(test, |mut a, mut b| {
+        for home in [&mut a, &mut b] {
+            home.set("BANGER_NAMES_ROUTE", "hosts");
+            home.ok(&["create", "db", "--image", "tiny"]);
+        }
+        let hosts = a.path().join("hosts");
+        let before = "127.0.0.1 localhost\n";
+        fs::write(&hosts, before).expect("written");
+        let lines = || {
+            let text = fs::read_to_string(&hosts).expect("there");
+            text.lines().filter(|line| line.ends_with(".vm")).count()
+        };
+        for home in [&a, &b] {
+            let said = with_hosts(home, &hosts, &["start", "web", "db"]);
+            if said.err.contains("mount: ") {
+                return skip(test, &format!("no mounts here: {}", said.err));
+            }
+            assert_eq!(said.code, Some(0), "{said:?}");
+        }
+        until("all names", || lines() == 4);
+        for (home, left) in [(&a, 2), (&b, 0)] {
+            let said = with_hosts(home, &hosts, &["kill", "web", "db"]);
+            assert_eq!(said.code, Some(0), "{said:?}");
+            home.assert_nothing_runs();
+            assert_eq!(lines(), left, "{}", fs::read_to_string(&hosts).expect("there"));
+        }
+        assert_eq!(fs::read_to_string(&hosts).expect("there"), before);
     });
 }

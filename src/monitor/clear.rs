@@ -46,9 +46,16 @@ pub fn clear(ground: &Ground<'_>, vm: &VmId) -> Vec<String> {
     };
     let mut left = Vec::new();
     for entry in entries.iter().rev() {
-        let undone = undo(ground, vm, entry)
-            .map_err(|e| format!("{} {}: {e}", entry.kind, entry.key))
-            .and_then(|()| ground.strike_out(entry).map_err(|e| e.to_string()));
+        let why = |why: String| format!("{} {}: {why}", entry.kind, entry.key);
+        let undone = match entry.kind {
+            // Of what all VMs share in one place: what is written down says who does.
+            LedgerKind::DnsRecord => {
+                naming::withdraw(ground, vm, entry).map_err(|problem| why(problem.why))
+            }
+            _ => undo(ground, vm, entry)
+                .map_err(|error| why(error.to_string()))
+                .and_then(|()| ground.strike_out(entry).map_err(|e| e.to_string())),
+        };
         if let Err(line) = undone {
             left.push(line);
         }
@@ -73,9 +80,6 @@ fn undo(ground: &Ground<'_>, vm: &VmId, entry: &LedgerEntry) -> io::Result<()> {
         LedgerKind::PortForward => Ok(()),
         LedgerKind::Tap => run(Op::TapGone { vm: vm.clone() }),
         LedgerKind::Snapshot => run(Op::SnapshotGone { vm: vm.clone() }),
-        LedgerKind::DnsRecord => {
-            naming::withdraw(ground, vm, entry).map_err(|problem| io::Error::other(problem.why))
-        }
         LedgerKind::Cgroup => Piece::Cgroup(path.to_owned()).remove(),
         kind => Err(io::Error::other(format!("a VM has no {kind} of its own"))),
     }

@@ -121,9 +121,8 @@ pub fn publish(
     let (id, record) = vm;
     let facts = resolver::facts(Path::new("/"));
     let way = names::choose(settings.route, &facts, ground.ops.is_ok());
-    let running = Running::open(ground.layout)?;
-    let recorded = Recorded(ground, id);
-    let context = Context { ops: Some(&recorded), records: &running, run: &ground.layout.run };
+    let (recorded, others) = (Recorded(ground, id), || others(ground, id));
+    let context = Context { ops: Some(&recorded), others: &others, run: &ground.layout.run };
     let publish = |way: &Way| {
         let plan = names::plan(settings, way, record, server, subnet);
         let mut failed = plan.problem;
@@ -167,7 +166,20 @@ pub async fn follow(mut serving: watch::Receiver<Option<u16>>, layout: Layout) {
     }
 }
 
-/// Makes a name unknown, from what was written down alone.
+/// What is written down of all VMs of the home that run, but this one. Not of dead ones: the next who
+/// changes what the host knows leaves out what they had.
+fn others(ground: &Ground<'_>, vm: &VmId) -> Result<Vec<Piece>, Problem> {
+    let runs = |vm: &VmId| lock::is_held(ground.layout.vm(vm).run_lock()).unwrap_or(false);
+    let entries = ground.store.all_entries()?.into_iter();
+    let others = entries.filter(|entry| {
+        entry.kind == LedgerKind::DnsRecord
+            && entry.vm.as_ref().is_some_and(|other| other != vm && runs(other))
+    });
+    // What another version wrote is for that one's monitor to remove.
+    Ok(others.filter_map(|entry| serde_json::from_value(entry.detail).ok()).collect())
+}
+
+/// Makes a name unknown, from what was written down alone, and strikes that out.
 ///
 /// # Errors
 /// Why it stays.
@@ -176,8 +188,7 @@ pub fn withdraw(ground: &Ground<'_>, vm: &VmId, entry: &LedgerEntry) -> Result<(
         let hint = "was it written by another version of banger?";
         Problem::new("cannot read what was published", e.to_string(), hint)
     })?;
-    let running = Running::open(ground.layout)?;
-    let recorded = Recorded(ground, vm);
-    let context = Context { ops: Some(&recorded), records: &running, run: &ground.layout.run };
-    piece.remove(&context)
+    let (recorded, others) = (Recorded(ground, vm), || others(ground, vm));
+    let context = Context { ops: Some(&recorded), others: &others, run: &ground.layout.run };
+    piece.remove(&context, || ground.strike_out(entry))
 }

@@ -4,7 +4,7 @@ use std::{net::SocketAddrV4, path::Path, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Record, Records, Way, mapdns};
+use super::{Record, Way, mapdns};
 use crate::{
     domain::{CommandTemplate, NamesSettings, Problem, Subnet, VmName, ZONE},
     host::{
@@ -66,8 +66,9 @@ pub struct Plan {
 pub struct Context<'a> {
     /// Who does what needs root, if somebody can.
     pub ops: Option<&'a dyn Operate>,
-    /// The VMs that run.
-    pub records: &'a dyn Records,
+    /// The pieces of the home's other VMs that run, as they are written down now. Not who runs alone:
+    /// one that is ending runs until all is cleared up, and has had its own removed.
+    pub others: &'a dyn Fn() -> Result<Vec<Piece>, Problem>,
     /// Where the home's locks are.
     pub run: &'a Path,
 }
@@ -128,7 +129,7 @@ impl Piece {
             }
             Self::Hosts { line } => {
                 let _turn = context.turn()?;
-                let mut names = context.others(&line.name);
+                let mut names = context.lines(&line.name)?;
                 names.push(line.clone());
                 context.run(&Op::Hosts { names })
             }
@@ -139,25 +140,45 @@ impl Piece {
         }
     }
 
-    /// Removes it, for a VM that runs no more; content if it is gone. Blocks.
+    /// Removes it, for a VM that runs no more; content if it is gone. Blocks. `strike_out` is called
+    /// when it is gone, while no other VM of the home looks at what is written down: two that end at
+    /// the same time would each take the other for one that goes on.
     ///
     /// # Errors
     /// What failed, why, and what to do. It may be there still.
-    pub fn remove(&self, context: &Context<'_>) -> Result<(), Problem> {
-        match self {
-            Self::Resolver { name, .. } => {
-                let _turn = context.turn()?;
-                if context.others(name).is_empty() { context.run(&Op::ResolveGone) } else { Ok(()) }
+    pub fn remove(
+        &self,
+        context: &Context<'_>,
+        strike_out: impl FnOnce() -> Result<(), Problem>,
+    ) -> Result<(), Problem> {
+        let turn = match self {
+            Self::Resolver { .. } => {
+                let turn = context.turn()?;
+                let others = (context.others)()?;
+                if !others.iter().any(|piece| matches!(piece, Self::Resolver { .. })) {
+                    context.run(&Op::ResolveGone)?;
+                }
+                Some(turn)
             }
             Self::Hosts { line } => {
-                let _turn = context.turn()?;
-                context.run(&Op::Hosts { names: context.others(&line.name) })
+                let turn = context.turn()?;
+                context.run(&Op::Hosts { names: context.lines(&line.name)? })?;
+                Some(turn)
             }
-            Self::DataFile { file, line } => mapdns::leave(file, &line.name, line.address),
-            Self::Command { withdraw, line, .. } => withdraw
-                .as_ref()
-                .map_or(Ok(()), |command| mapdns::command(command, &line.name, line.address)),
-        }
+            Self::DataFile { file, line } => {
+                mapdns::leave(file, &line.name, line.address)?;
+                None
+            }
+            Self::Command { withdraw, line, .. } => {
+                if let Some(command) = withdraw {
+                    mapdns::command(command, &line.name, line.address)?;
+                }
+                None
+            }
+        };
+        let struck = strike_out();
+        drop(turn);
+        struck
     }
 }
 
@@ -171,9 +192,13 @@ impl Context<'_> {
         lock.map(FileLock::remove_on_drop).ok_or_else(busy)
     }
 
-    fn others(&self, name: &VmName) -> Vec<HostsName> {
-        let others = self.records.all().into_iter().filter(|other| other.name != *name);
-        others.map(|vm| HostsName { name: vm.name, address: vm.address }).collect()
+    /// The lines of all but this one.
+    fn lines(&self, name: &VmName) -> Result<Vec<HostsName>, Problem> {
+        let line = |piece| match piece {
+            Piece::Hosts { line } if line.name != *name => Some(line),
+            _ => None,
+        };
+        Ok((self.others)()?.into_iter().filter_map(line).collect())
     }
 
     fn run(&self, op: &Op) -> Result<(), Problem> {
@@ -191,12 +216,12 @@ impl Context<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::{net::Ipv4Addr, os::fd::BorrowedFd, sync::Mutex};
+    use std::{cell::RefCell, net::Ipv4Addr, os::fd::BorrowedFd, sync::Mutex};
 
     use super::*;
     use crate::{
         host::ops::Done,
-        names::testing::{Fake, record, subnet},
+        names::testing::{record, subnet},
     };
 
     #[derive(Default)]
@@ -219,7 +244,11 @@ mod tests {
     const SERVER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 21_000);
 
     fn only(way: &Way) -> Piece {
-        let plan = plan(&NamesSettings::default(), way, &record("web", 2), SERVER, subnet());
+        of("web", 2, way)
+    }
+
+    fn of(name: &str, last: u8, way: &Way) -> Piece {
+        let plan = plan(&NamesSettings::default(), way, &record(name, last), SERVER, subnet());
         let [piece] = plan.pieces.as_slice() else { panic!("{plan:?}") };
         // As from a ledger.
         let json = serde_json::to_string(piece).expect("JSON");
@@ -235,32 +264,73 @@ mod tests {
     #[test]
     fn the_block_always_has_those_who_run() {
         let dir = tempfile::tempdir().expect("temp");
-        let (ops, fake) = (Ops::default(), Fake::with(&[("db", 3), ("web", 2)]));
-        let context = Context { ops: Some(&ops), records: &fake, run: dir.path() };
+        let ops = Ops::default();
+        // Another home's way, or an older setting's, is no line of the block.
+        let others = || Ok(vec![of("db", 3, &Way::Hosts), of("dev", 4, &Way::Resolved)]);
+        let context = Context { ops: Some(&ops), others: &others, run: dir.path() };
         let piece = only(&Way::Hosts);
         piece.make(&context).expect("made");
         assert_eq!(ops.done(), [lines(&[("db", 3), ("web", 2)])]);
-        // After a crash its lock is free, or is held by whoever clears up.
-        piece.remove(&context).expect("removed");
+        piece.remove(&context, || Ok(())).expect("removed");
         assert_eq!(ops.done(), [lines(&[("db", 3)])]);
         assert_eq!(std::fs::read_dir(dir.path()).expect("a directory").count(), 0);
+        let blind = || Err(Problem::new("cannot look", "no database", ""));
+        let context = Context { others: &blind, ..context };
+        piece.remove(&context, || panic!("it is there")).expect_err("who else is there?");
+        assert_eq!(ops.done(), []);
+    }
+
+    #[test]
+    fn two_that_end_at_the_same_time_leave_nothing() {
+        for (way, gone) in [(Way::Hosts, lines(&[])), (Way::Resolved, Op::ResolveGone)] {
+            let dir = tempfile::tempdir().expect("temp");
+            let ops = Ops::default();
+            // Both run until their monitors have cleared up everything.
+            let written = RefCell::new(vec![of("db", 3, &way), of("web", 2, &way)]);
+            for name in ["web", "db"] {
+                let is_own = |piece: &Piece| {
+                    piece.key() == of(name, 0, &way).key()
+                        && {
+                            matches!(piece, Piece::Hosts { .. })
+                                || matches!(piece, Piece::Resolver { name: own, .. } if own.as_str() == name)
+                        }
+                };
+                let others = || {
+                    let mut all = written.borrow().clone();
+                    all.retain(|piece| !is_own(piece));
+                    Ok(all)
+                };
+                let own = written.borrow().iter().find(|piece| is_own(piece)).cloned();
+                let context = Context { ops: Some(&ops), others: &others, run: dir.path() };
+                let strike_out = || {
+                    // Nobody else looks meanwhile.
+                    assert!(dir.path().join("names.turn").exists());
+                    written.borrow_mut().retain(|piece| !is_own(piece));
+                    Ok(())
+                };
+                own.expect("written").remove(&context, strike_out).expect("removed");
+            }
+            assert_eq!(ops.done().last(), Some(&gone));
+        }
     }
 
     #[test]
     fn the_route_goes_with_the_last() {
         let dir = tempfile::tempdir().expect("temp");
-        let (ops, fake) = (Ops::default(), Fake::with(&[("db", 3), ("web", 2)]));
-        let context = Context { ops: Some(&ops), records: &fake, run: dir.path() };
+        let (ops, other) = (Ops::default(), RefCell::new(vec![of("db", 3, &Way::Resolved)]));
+        let others = || Ok(other.borrow().clone());
+        let context = Context { ops: Some(&ops), others: &others, run: dir.path() };
         let piece = only(&Way::Resolved);
         piece.make(&context).expect("made");
         assert_eq!(ops.done(), [Op::Resolve { server: SERVER, subnet: subnet() }]);
-        piece.remove(&context).expect("another needs it");
+        piece.remove(&context, || Ok(())).expect("another needs it");
         assert_eq!(ops.done(), []);
-        fake.0.lock().expect("whole").remove(0);
-        piece.remove(&context).expect("removed");
+        other.borrow_mut().clear();
+        piece.remove(&context, || Ok(())).expect("removed");
         assert_eq!(ops.done(), [Op::ResolveGone]);
         let nobody = Context { ops: None, ..context };
-        assert_eq!(piece.remove(&nobody).expect_err("nobody can").why, "it takes root");
+        let left = piece.remove(&nobody, || panic!("it is there"));
+        assert_eq!(left.expect_err("nobody can").why, "it takes root");
     }
 
     #[test]
@@ -283,14 +353,13 @@ mod tests {
         let plan = plan(&settings, &nothing, &vm, SERVER, subnet());
         assert_eq!((plan.pieces.len(), &plan.problem), (2, &None));
         assert_ne!(plan.pieces[0].key(), plan.pieces[1].key());
-        let fake = Fake::default();
-        let context = Context { ops: None, records: &fake, run: dir.path() };
+        let context = Context { ops: None, others: &|| Ok(Vec::new()), run: dir.path() };
         for piece in &plan.pieces {
             piece.make(&context).expect("made");
         }
         assert!(file.exists() && dir.path().join("web").exists());
         for piece in plan.pieces.iter().rev() {
-            piece.remove(&context).expect("removed");
+            piece.remove(&context, || Ok(())).expect("removed");
         }
         assert_eq!(std::fs::read_to_string(&file).expect("read"), "{}\n");
         assert!(!dir.path().join("web").exists());
