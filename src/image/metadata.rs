@@ -81,7 +81,7 @@ pub struct Metadata {
     /// The version of the kernel it was built for or booted with, if that matters to it.
     #[serde(default)]
     pub kernel: Option<String>,
-    /// When it was built.
+    /// When it was built; 0 if nobody knows: the export of an image of the runtime directory.
     #[serde(default)]
     pub built: UnixMs,
     /// How long that took, in milliseconds.
@@ -172,8 +172,8 @@ impl Metadata {
             sha256: self.sha256.clone(),
             origin: self.origin,
             parent: self.parent.as_ref().map(|parent| parent.name.clone()),
-            built: Some(self.built),
-            took_ms: Some(self.took_ms),
+            built: (self.built != UnixMs::default()).then_some(self.built),
+            took_ms: (self.took_ms != 0).then_some(self.took_ms),
             packages_sha256: self.packages_sha256.clone(),
             own_manifest: false,
             cloud_init: self.has_cloud_init(),
@@ -249,6 +249,14 @@ mod tests {
             let problem = Metadata::read(dir.path()).unwrap_err();
             assert!(problem.why.contains(why), "{problem}");
         }
+    }
+
+    #[test]
+    fn what_was_built_nobody_knows_when_has_no_age() {
+        let view = Metadata::default().view("web");
+        assert_eq!((view.built, view.took_ms), (None, None));
+        let known = Metadata { built: UnixMs(5), took_ms: 7, ..Metadata::default() }.view("web");
+        assert_eq!((known.built, known.took_ms), (Some(UnixMs(5)), Some(7)));
     }
 
     #[test]
