@@ -4,6 +4,7 @@
 #
 #   usage: run.sh [OPTION...] COMMAND       its output is ours, its exit code too
 #          run.sh [OPTION...] --shell       a shell on this terminal; `exit` ends the lab
+#          run.sh --prepare                 makes what is cached, so that the next is there at once
 #
 #   --copy SOURCE[:NAME]  brings a file or directory along, as /lab/NAME (read-only)
 #   --banger FILE         which banger is brought along (default: the debug build, if there is one)
@@ -55,12 +56,13 @@ while [ $# -gt 0 ]; do
     --pid-file) pid_file=$2 && shift ;;
     --timeout) limit=$2 && shift ;;
     --shell) mode=shell limit=0 ;;
+    --prepare) mode=prepare ;;
     --*) fail "no such option: $1" ;;
     *) command=$1 ;;
     esac
     shift
 done
-[ "$mode" = shell ] || [ -n "$command" ] || fail "which command? (usage: head -16 $0)"
+[ "$mode" != run ] || [ -n "$command" ] || fail "which command? (usage: head -17 $0)"
 for program in qemu-system-x86_64 mke2fs mmdebstrap flock setpriv; do
     command -v "$program" >/dev/null || fail "$program is not found; \`make setup-dev\` installs it"
 done
@@ -91,6 +93,7 @@ else
 fi
 flock -u 9
 exec 9>&-
+[ "$mode" != prepare ] || exit 0
 
 # --- What is brought along.
 work=$(mktemp -d "$lab/run.XXXXXX")
@@ -142,8 +145,9 @@ kernel="console=ttyS0 quiet reboot=t panic=-1 mitigations=off no_timer_check cry
 kernel+=" random.trust_cpu=on raid=noautodetect apparmor=0 selinux=0 audit=0 init_on_alloc=0 8250.nr_uarts=1"
 kernel+=" net.ifnames=0 systemd.show_status=0 lab.mode=$mode ${BANGER_LAB_APPEND-}"
 # Page tables of five levels only make longer what is walked here: a guest's and, for each of its
-# steps, the host's.
-qemu=(qemu-system-x86_64 -machine q35 -accel "tcg,thread=multi" -cpu "max,-la57,+svm,+npt"
+# steps, the host's. With erms, a kernel copies and clears by the byte, which is emulated byte by
+# byte: 7 times as long, and a quarter of a VM's life.
+qemu=(qemu-system-x86_64 -machine q35 -accel "tcg,thread=multi" -cpu "max,-la57,-erms,+svm,+npt"
     -m "${BANGER_LAB_MEMORY:-3072}" -smp "${BANGER_LAB_CPUS:-2}" -no-user-config -nodefaults
     -display none -no-reboot -pidfile "${pid_file:-$work/pid}"
     -kernel "$image/vmlinuz" -initrd "$image/initrd.cpio" -append "$kernel"
