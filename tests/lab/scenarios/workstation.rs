@@ -16,12 +16,13 @@ use crate::{
 const ROOT: &[User] = &[User::Root];
 
 pub const ALL: &[Scenario] = &[
-    Scenario::new("workstation::qemu_from_create_to_delete", ROOT, |home| life(home, "qemu-kvm")),
-    Scenario::new("workstation::firecracker_from_create_to_delete", ROOT, |home| {
+    Scenario::new("workstation::qemu_beside_docker_from_create_to_delete", ROOT, |home| {
+        life(home, "qemu-kvm")
+    }),
+    Scenario::new("workstation::firecracker_beside_docker_from_create_to_delete", ROOT, |home| {
         life(home, "firecracker");
     })
     .with_firecracker(),
-    Scenario::new("workstation::docker_drops_what_it_does_not_know", ROOT, beside_docker),
     Scenario::new("workstation::the_hosts_disk_is_full", ROOT, disk_full),
     Scenario::new("workstation::qemu_killed", ROOT, |home| killed(home, "qemu-kvm")),
     Scenario::new("workstation::firecracker_killed", ROOT, |home| killed(home, "firecracker"))
@@ -71,12 +72,32 @@ fn create<const N: usize>(home: &Home, names: [&str; N], vmm: &str) -> [Value; N
     })
 }
 
+/// Rules as Docker makes them: it drops what it does not know, and has a chain for those who know
+/// better.
+fn docker_drops() -> String {
+    sh("iptables -N DOCKER-USER
+        iptables -A DOCKER-USER -j RETURN
+        iptables -A FORWARD -j DOCKER-USER
+        iptables -P FORWARD DROP
+        iptables -S")
+}
+
+fn docker_goes() {
+    sh("iptables -P FORWARD ACCEPT
+        iptables -F
+        iptables -X DOCKER-USER
+        nft delete table ip filter");
+}
+
+/// All of a VM's life, on a host that Docker drops packets on.
 fn life(home: &Home, vmm: &str) {
+    let dockers = docker_drops();
     let [web, db] = create(home, ["web", "db"], vmm);
     found_by_name(&web);
     found_by_name(&db);
     assert_ne!(text(&web, "address"), text(&db, "address"));
     reaches_the_outside(home, "web");
+    assert!(sh("iptables -S").contains("-P FORWARD DROP"), "Docker's policy is Docker's");
     // To each other, by name.
     let said = home.ok(&["ssh", "web", "--", "ping -c 1 -W 20 db.vm >/dev/null && echo there"]);
     assert_eq!(said, "there\n");
@@ -97,26 +118,10 @@ fn life(home: &Home, vmm: &str) {
     home.wait_state("db", "stopped");
     home.ok(&["rm", "--yes", "--force", "web", "db"]);
     home.assert_nothing_runs();
+    assert_eq!(sh("iptables -S"), dockers);
+    docker_goes();
     let doctor = home.run(&["doctor"]);
     assert_eq!(doctor.code, Some(0), "{doctor:?}");
-}
-
-fn beside_docker(home: &Home) {
-    sh("iptables -N DOCKER-USER
-        iptables -A DOCKER-USER -j RETURN
-        iptables -A FORWARD -j DOCKER-USER
-        iptables -P FORWARD DROP");
-    let before = sh("iptables -S");
-    create(home, ["web"], "qemu-kvm");
-    reaches_the_outside(home, "web");
-    assert!(sh("iptables -S").contains("-P FORWARD DROP"), "Docker's policy is Docker's");
-    home.ok(&["rm", "--yes", "--force", "web"]);
-    home.assert_nothing_runs();
-    assert_eq!(sh("iptables -S"), before);
-    sh("iptables -P FORWARD ACCEPT
-        iptables -F
-        iptables -X DOCKER-USER
-        nft delete table ip filter");
 }
 
 /// A VM stands still before its writes would be lost, and goes on when there is room.
