@@ -32,8 +32,7 @@ fn in_a_world(test: &str, work: impl FnOnce(Home) + Send) {
     let done = in_own_netns(|| {
         let Some(mut home) = Home::with_runtime(test, Load::Heavy) else { return };
         home.set("BANGER_NETWORK", "tap");
-        // Emulated, unless it is said that KVM can be used here.
-        home.set("BANGER_VMM", &env::var("BANGER_VMM").unwrap_or_else(|_| "qemu-tcg".to_owned()));
+        home.set("BANGER_VMM", "qemu-tcg");
         work(home);
     });
     if let Err(error) = done {
