@@ -146,3 +146,29 @@ fn an_older_image_whose_home_and_var_are_gone_boots_without_waiting_for_them() {
     home.ok(&["stop", "old"]);
     home.assert_nothing_runs();
 }
+
+/// The host key that a guest makes at its first start is on its disk before anybody is let in, and
+/// one that a power cut left empty is made again.
+#[test]
+fn a_machine_whose_power_goes_when_it_is_just_up_can_be_reached_again() {
+    let test = "a_machine_whose_power_goes_when_it_is_just_up_can_be_reached_again";
+    let Some(home) = Home::with_runtime(test, Load::Heavy) else { return };
+    if !runtime_dir().join("images/debian.img").is_file() {
+        return skip(test, "the runtime directory has no image debian");
+    }
+    home.ok(&["create", "web", "--image", "debian", "--start", "--wait"]);
+    home.ok(&["kill", "web"]);
+    home.ok(&["start", "web", "--wait"]);
+    let key = "/etc/ssh/ssh_host_ed25519_key";
+    home.ok(&["ssh", "web", &format!(": >{key}; sync")]);
+    home.ok(&["kill", "web"]);
+    fs::remove_file(known_hosts(&home)).expect("forgotten: it has another key from now on");
+    home.ok(&["start", "web", "--wait"]);
+    assert_eq!(home.ok(&["ssh", "web", &format!("test -s {key} && echo made")]), "made\n");
+}
+
+/// Where the host keys of the only VM are remembered.
+fn known_hosts(home: &Home) -> std::path::PathBuf {
+    let id = home.list()[0]["id"].as_str().expect("an id").parse().expect("an id");
+    home.layout().vm(&id).known_hosts()
+}

@@ -55,11 +55,11 @@ if ! tar -tf "$WORK/files.tar" 2>/dev/null | grep -q -e '^etc/ssh/ssh_host_' -e 
 [Unit]
 Description=SSH host keys of this machine
 Before=ssh.service sshd.service ssh.socket
-ConditionPathExistsGlob=!/etc/ssh/ssh_host_*_key
 
 [Service]
 Type=oneshot
-ExecStart=/usr/bin/ssh-keygen -A
+# It makes those that are missing or empty, and says so: then they are to survive a power cut.
+ExecStart=/bin/sh -c '[ -z "$$(/usr/bin/ssh-keygen -A)" ] || sync'
 
 [Install]
 WantedBy=multi-user.target

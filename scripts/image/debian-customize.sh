@@ -38,7 +38,11 @@ HostKey /etc/ssh/ssh_host_ed25519_key
 EOF
 # The package's own unit, but for what it waits for: the network is set up before systemd runs.
 # A copy, as a part that is added could not take that away.
-make_key='test -s /etc/ssh/ssh_host_ed25519_key || exec ssh-keygen -q -t ed25519 -N \\"\\" -f /etc/ssh/ssh_host_ed25519_key'
+# On the disk before anybody is let in: whoever knows the key would not trust another one after a
+# power cut, and ssh-keygen does not write over an empty file that one left.
+key=/etc/ssh/ssh_host_ed25519_key
+make_key="if ! test -s $key; then rm -f $key $key.pub; ssh-keygen -q -t ed25519 -N \\\\\"\\\\\" -f $key"
+make_key="$make_key; sync $key $key.pub /etc/ssh; fi"
 sed -e '/^After=/d' \
     -e 's|^\[Unit\]|&\nDefaultDependencies=no\nConflicts=shutdown.target\nBefore=shutdown.target|' \
     -e 's|^\[Service\]|&\nStartupCPUWeight=10000|' \

@@ -43,7 +43,8 @@ fi
 if have sshd; then
     mkdir -p /run/sshd
     chmod 0755 /run/sshd
-    ssh-keygen -A >/dev/null 2>&1
+    # It makes those that are missing or empty, and says so: then they are to survive a power cut.
+    [ -z "$(ssh-keygen -A 2>/dev/null)" ] || sync
     "$(command -v sshd)" </dev/null || echo "banger: sshd does not start"
 elif have dropbear; then
     mkdir -p /etc/dropbear

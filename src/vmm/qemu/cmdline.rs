@@ -87,10 +87,11 @@ pub(super) fn kernel(accel: Accel, tsc_khz: Option<u32>) -> String {
             // Without it 4 of 18 boots hung in the kernel's own calibration, with it 0 of 154.
             let _ = write!(line, " tsc_early_khz={khz} tsc=reliable");
         }
-        // Emulated, all of these only cost time.
+        // Emulated, all of these only cost time. Above all norandmaps: a program that lies where it
+        // lay before need not be translated again.
         line.push_str(
-            " no_timer_check random.trust_cpu=on raid=noautodetect nokaslr mitigations=off \
-             init_on_alloc=0 security=none audit=0 initcall_blacklist=init_kprobe_trace",
+            " no_timer_check random.trust_cpu=on raid=noautodetect nokaslr norandmaps \
+             mitigations=off init_on_alloc=0 security=none audit=0 initcall_blacklist=init_kprobe_trace",
         );
     }
     line
@@ -192,10 +193,10 @@ mod tests {
         let tcg = kernel(Accel::Tcg, Some(2_100_000));
         assert!(tcg.starts_with("console=ttyS0 quiet"));
         assert!(
-            tcg.contains(" tsc_early_khz=2100000 tsc=reliable ") && tcg.contains("mitigations=off")
+            tcg.contains(" tsc_early_khz=2100000 tsc=reliable ") && tcg.contains(" norandmaps ")
         );
         assert!(!kernel(Accel::Tcg, None).contains("tsc"));
         let kvm = kernel(Accel::Kvm, Some(2_100_000));
-        assert!(!kvm.contains("tsc") && !kvm.contains("mitigations"), "{kvm}");
+        assert!(!kvm.contains("tsc") && !kvm.contains("norandmaps"), "{kvm}");
     }
 }
