@@ -17,7 +17,7 @@ const ROOT: &[User] = &[User::Root];
 
 pub const ALL: &[Scenario] = &[
     Scenario::new("workstation::qemu_beside_docker_from_create_to_delete", ROOT, |home| {
-        life(home, "qemu-kvm")
+        life(home, "qemu-kvm");
     }),
     Scenario::new("workstation::firecracker_beside_docker_from_create_to_delete", ROOT, |home| {
         life(home, "firecracker");
