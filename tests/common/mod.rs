@@ -91,7 +91,7 @@ pub fn guest_by_hand(parameters: &str) -> Command {
     let qemu = Qemu::new(program, Accel::Tcg, facts::tsc_khz());
     let runtime = runtime_dir();
     let mut command = Command::new(program);
-    command.args(["-M", "microvm", "-accel", "tcg", "-cpu", "max,-erms", "-m", "128"]);
+    command.args(["-M", "microvm", "-accel", "tcg", "-cpu", "max,-erms,-fsrm", "-m", "128"]);
     command.args(["-nodefaults", "-no-user-config", "-nographic", "-no-reboot"]);
     command.args(["-serial", "stdio", "-kernel"]).arg(runtime.join("vmlinux"));
     command.arg("-initrd").arg(runtime.join("initrd.cpio"));

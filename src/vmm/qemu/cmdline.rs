@@ -20,9 +20,10 @@ pub(super) fn arguments(accel: Accel, spec: &MachineSpec) -> Vec<OsString> {
     add("-machine", "microvm,rtc=on".into());
     let (accel, cpu) = match accel {
         Accel::Kvm => ("kvm", "host"),
-        // Older CPU models make a guest wait 2 s for entropy. What has erms, copies and clears by
-        // `rep movsb` and `rep stosb`, which are emulated byte by byte: 5 times as long and more.
-        Accel::Tcg => ("tcg", "max,-erms"),
+        // Older CPU models make a guest wait 2 s for entropy. What has erms or fsrm, copies and
+        // clears by `rep movsb` and `rep stosb`, which are emulated byte by byte: 5 times as long and
+        // more.
+        Accel::Tcg => ("tcg", "max,-erms,-fsrm"),
     };
     add("-accel", accel.into());
     add("-cpu", cpu.into());
@@ -156,7 +157,7 @@ mod tests {
     fn the_whole_line() {
         assert_eq!(
             text(Accel::Tcg, &spec()),
-            "-name banger-00010203 -machine microvm,rtc=on -accel tcg -cpu max,-erms -smp 2 -m 512M \
+            "-name banger-00010203 -machine microvm,rtc=on -accel tcg -cpu max,-erms,-fsrm -smp 2 -m 512M \
              -nodefaults -no-user-config -no-reboot -display none -chardev stdio,id=console,signal=off -serial \
              chardev:console -chardev socket,id=qmp,server=on,wait=off,path=/run/x/vmm.sock -mon \
              chardev=qmp,mode=control -kernel /rt/vmlinux -initrd /rt/initrd -append console=ttyS0 \
