@@ -288,12 +288,10 @@ mod tests {
             // Both run until their monitors have cleared up everything.
             let written = RefCell::new(vec![of("db", 3, &way), of("web", 2, &way)]);
             for name in ["web", "db"] {
-                let is_own = |piece: &Piece| {
-                    piece.key() == of(name, 0, &way).key()
-                        && {
-                            matches!(piece, Piece::Hosts { .. })
-                                || matches!(piece, Piece::Resolver { name: own, .. } if own.as_str() == name)
-                        }
+                let is_own = |piece: &Piece| match piece {
+                    Piece::Hosts { line } => line.name.as_str() == name,
+                    Piece::Resolver { name: own, .. } => own.as_str() == name,
+                    Piece::DataFile { .. } | Piece::Command { .. } => false,
                 };
                 let others = || {
                     let mut all = written.borrow().clone();
