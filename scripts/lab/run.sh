@@ -148,9 +148,9 @@ kernel+=" net.ifnames=0 systemd.show_status=0 lab.mode=$mode ${BANGER_LAB_APPEND
 # translated of it serves again: `banger ls` 0.3 s instead of 0.9.
 kernel+=" norandmaps"
 # Page tables of five levels only make longer what is walked here: a guest's and, for each of its
-# steps, the host's. With erms, a kernel copies and clears by the byte, which is emulated byte by
-# byte: 7 times as long, and a quarter of a VM's life.
-qemu=(qemu-system-x86_64 -machine q35 -accel "tcg,thread=multi" -cpu "max,-la57,-erms,+svm,+npt"
+# steps, the host's. With erms or fsrm, a kernel copies and clears by the byte, which is emulated
+# byte by byte: 7 times as long, and a quarter of a VM's life.
+qemu=(qemu-system-x86_64 -machine q35 -accel "tcg,thread=multi" -cpu "max,-la57,-erms,-fsrm,+svm,+npt"
     -m "${BANGER_LAB_MEMORY:-3072}" -smp "${BANGER_LAB_CPUS:-2}" -no-user-config -nodefaults
     -display none -no-reboot -pidfile "${pid_file:-$work/pid}"
     -kernel "$image/vmlinuz" -initrd "$image/initrd.cpio" -append "$kernel"
