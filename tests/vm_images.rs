@@ -99,10 +99,10 @@ fn a_full_disk_is_said_and_nothing_is_left_of_the_vm() {
         let mut sh = Command::new("sh");
         sh.arg("-c").arg(
             "\"$1\" create web --image tiny --start; echo code=$?; \"$1\" ls --json; \
-             find \"$BANGER_STATE_DIR/vms\" \"$XDG_RUNTIME_DIR/banger\" -mindepth 1; \
+             find \"$BANGER_STATE_DIR/vms\" \"$2\" -mindepth 1; \
              echo whole >\"$BANGER_STATE_DIR/room\" && echo room again",
         );
-        sh.arg("sh").arg(banger).envs(home.variables().iter().cloned());
+        sh.arg("sh").arg(banger).arg(&home.layout().run).envs(home.variables().iter().cloned());
         sh
     };
     let said = home.run_with(in_own_mounts(&script, &shell), b"");

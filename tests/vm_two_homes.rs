@@ -8,6 +8,7 @@ use std::{fs, path::Path, process::Command};
 use banger::host::testing::in_own_netns;
 use common::{Home, Load, Said, in_own_mounts, signal, skip, until};
 use nix::sys::signal::Signal;
+use serde_json::Value;
 
 const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
 
@@ -127,5 +128,64 @@ fn names_of_two_homes_are_side_by_side_and_go_also_if_all_end_at_once() {
             assert_eq!(lines(), left, "{}", fs::read_to_string(&hosts).expect("there"));
         }
         assert_eq!(fs::read_to_string(&hosts).expect("there"), before);
+    });
+}
+
+/// A check of `doctor`'s, which goes well or not as a whole for reasons of the machine's.
+fn check(home: &Home, id: &str) -> Value {
+    let report: Value = serde_json::from_str(&home.run(&["doctor", "--json"]).out).expect("JSON");
+    let checks = report["checks"].as_array().expect("a list");
+    checks.iter().find(|check| check["id"] == id).expect("it is made").clone()
+}
+
+/// That a home's only VM runs, its guest finds it by name, and doctor misses and finds nothing.
+fn is_whole(home: &Home) {
+    let vm = home.vm("web");
+    assert_eq!(vm["state"], "running", "{vm}");
+    let found = home.ok(&["ssh", "web", "--", "nslookup web.vm"]);
+    assert!(found.contains(vm["address"].as_str().expect("an address")), "{vm}: {found}");
+    for id in ["ledger", "orphans"] {
+        let check = check(home, id);
+        assert_eq!(check["state"], "ok", "{check}");
+    }
+    let left = home.ok(&["doctor", "--clean", "--yes"]);
+    assert_eq!(left, "nothing is left over on this host\n");
+}
+
+#[test]
+fn two_homes_of_one_user_have_names_each_and_nothing_of_each_other() {
+    let test = "two_homes_of_one_user_have_names_each_and_nothing_of_each_other";
+    in_a_world(test, |mut a, mut b| {
+        let user = tempfile::Builder::new().prefix("bgr").tempdir().expect("a directory");
+        a.set_user(user.path());
+        b.set_user(user.path());
+        // The same home by another way: its link, in a directory that is written with a way back.
+        let link = b.path().join("link");
+        std::os::unix::fs::symlink(&b.layout().state, &link).expect("a link");
+        for home in [&a, &b] {
+            home.ok(&["start", "web", "--wait"]);
+        }
+        for home in [&a, &b] {
+            is_whole(home);
+        }
+        let mut same = b.command(&["ls", "--json"]);
+        same.env("BANGER_STATE_DIR", b.path().join("c/../link"));
+        let same = b.run_with(same, b"");
+        assert!(same.out.contains("\"running\""), "{same:?}");
+
+        signal(b.only("VMM", &b.vmms()), Signal::SIGKILL);
+        let monitors = b.monitors();
+        signal(b.only("monitor", &monitors), Signal::SIGKILL);
+        until("their end", || b.processes("").is_empty());
+        is_whole(&a);
+        b.wait_state("web", "crashed");
+        b.assert_nothing_runs();
+        is_whole(&a);
+        b.ok(&["start", "web", "--wait"]);
+        a.ok(&["kill", "web"]);
+        a.assert_nothing_runs();
+        is_whole(&b);
+        b.ok(&["kill", "web"]);
+        b.assert_nothing_runs();
     });
 }

@@ -11,6 +11,7 @@ use std::{
 
 use banger::{
     domain::{Layout, MonitorEvent, MonitorReply, MonitorRequest, MonitorStatus, VmId},
+    host::dirs::{self, Env},
     session::wire::{self, FrameReader},
     store::Store,
 };
@@ -33,7 +34,12 @@ impl Place {
     pub fn new(name: &str) -> Outcome<Self> {
         // Short: sockets are in it.
         let root = env::temp_dir().join(format!("banger-{name}-{}", std::process::id()));
-        let layout = Layout { state: root.join("state"), run: root.join("run/banger") };
+        let env = Env {
+            banger_state_dir: Some(root.join("state").into()),
+            xdg_runtime_dir: Some(root.join("run").into()),
+            ..Env::default()
+        };
+        let layout = dirs::resolve(&env)?;
         fs::create_dir_all(root.join("config"))?;
         fs::create_dir_all(root.join("run"))?;
         let path = env::var_os("PATH").unwrap_or_default();

@@ -12,7 +12,8 @@ pub const SOCKET_PATH_MAX: usize = 107;
 pub struct Layout {
     /// `$XDG_STATE_HOME/banger`, or `BANGER_STATE_DIR`: what must survive a reboot.
     pub state: PathBuf,
-    /// `$XDG_RUNTIME_DIR/banger`, `/run/banger` for root: sockets and locks.
+    /// `$XDG_RUNTIME_DIR/banger`, `/run/banger` for root, and beside that for other homes of the
+    /// user: sockets and locks.
     pub run: PathBuf,
 }
 

@@ -8,14 +8,15 @@ use std::{
         ffi::OsStrExt,
         fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     },
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use directories::ProjectDirs;
 use nix::{
     fcntl::{AT_FDCWD, AtFlags},
-    unistd::{AccessFlags, faccessat, geteuid},
+    unistd::{AccessFlags, User, faccessat, geteuid},
 };
+use sha2::{Digest, Sha256};
 
 use crate::domain::{Layout, Problem, SOCKET_PATH_MAX, VmId};
 
@@ -26,6 +27,8 @@ pub struct Env {
     pub banger_state_dir: Option<OsString>,
     /// banger's directory below `XDG_STATE_HOME`, or below its default in the home directory.
     pub xdg_state: Option<PathBuf>,
+    /// Where it is for a user who sets none of these, by the user database alone.
+    pub usual_state: Option<PathBuf>,
     /// `XDG_RUNTIME_DIR`.
     pub xdg_runtime_dir: Option<OsString>,
     /// Whether we are root.
@@ -41,6 +44,11 @@ impl Env {
             banger_state_dir: var("BANGER_STATE_DIR"),
             xdg_state: ProjectDirs::from("", "", "banger")
                 .and_then(|dirs| dirs.state_dir().map(Path::to_owned)),
+            // Whoever is not in there has no usual place: one with a name of its own is as good.
+            usual_state: User::from_uid(geteuid())
+                .ok()
+                .flatten()
+                .map(|user| user.dir.join(".local/state/banger")),
             xdg_runtime_dir: var("XDG_RUNTIME_DIR"),
             root: geteuid().is_root(),
         }
@@ -57,7 +65,11 @@ pub fn layout() -> Result<Layout, Problem> {
     Ok(layout)
 }
 
-/// The layout that an environment asks for. Touches nothing.
+/// The layout that an environment asks for. Follows links, and touches nothing.
+///
+/// A user may have several homes at once, and each has locks and sockets of its own: that of the
+/// user database in `banger`, below `XDG_RUNTIME_DIR` or `/run`, any other beside it in `banger-` and
+/// eight hex digits, which follow from where its state is, however that path is written.
 ///
 /// # Errors
 /// If there is no home directory, a path is relative, or sockets would not fit.
@@ -73,9 +85,10 @@ pub fn resolve(env: &Env) -> Result<Layout, Problem> {
             ));
         }
     };
+    let name = || run_name(&state, env.usual_state.as_deref());
     let run = match &env.xdg_runtime_dir {
-        Some(dir) => absolute("XDG_RUNTIME_DIR", dir)?.join("banger"),
-        None if env.root => PathBuf::from("/run/banger"),
+        Some(dir) => absolute("XDG_RUNTIME_DIR", dir)?.join(name()),
+        None if env.root => Path::new("/run").join(name()),
         None => state.join("run"),
     };
     let layout = Layout { state, run };
@@ -97,6 +110,31 @@ pub fn resolve(env: &Env) -> Result<Layout, Problem> {
         ));
     }
     Ok(layout)
+}
+
+/// What a home's directory of sockets is called among those of its user.
+fn run_name(state: &Path, usual: Option<&Path>) -> String {
+    let state = followed(state);
+    if usual.is_some_and(|usual| followed(usual) == state) {
+        return "banger".to_owned();
+    }
+    let sum = Sha256::digest(state.as_os_str().as_bytes());
+    let digits: String = sum.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    format!("banger-{digits}")
+}
+
+/// A path as it is once all links are followed. What of it is not there yet will be directories:
+/// making them changes nothing of this.
+fn followed(path: &Path) -> PathBuf {
+    let there = path.ancestors().find_map(|dir| Some((dir, dir.canonicalize().ok()?)));
+    let Some((dir, mut followed)) = there else { return path.to_owned() };
+    for part in path.strip_prefix(dir).into_iter().flat_map(Path::components) {
+        match part {
+            Component::ParentDir => drop(followed.pop()),
+            part => followed.push(part),
+        }
+    }
+    followed
 }
 
 fn absolute(name: &str, value: &OsString) -> Result<PathBuf, Problem> {
@@ -183,6 +221,7 @@ mod tests {
         Env {
             banger_state_dir: some(state),
             xdg_state: Some("/home/u/.local/state/banger".into()),
+            usual_state: Some("/home/u/.local/state/banger".into()),
             xdg_runtime_dir: some(runtime),
             root: false,
         }
@@ -198,12 +237,61 @@ mod tests {
         let of = |env: &Env| layout_of(env);
         let home = "/home/u/.local/state/banger".to_owned();
         assert_eq!(of(&env("", "/run/user/7")), (home.clone(), "/run/user/7/banger".into()));
-        assert_eq!(of(&env("/s", "/run/user/7")), ("/s".into(), "/run/user/7/banger".into()));
+        // The digits are what `printf /s | sha256sum` begins with.
+        assert_eq!(of(&env("/s", "/r")), ("/s".into(), "/r/banger-8e295f31".into()));
         assert_eq!(of(&env("/s", "")), ("/s".into(), "/s/run".into()));
         let root = Env { root: true, ..env("", "") };
         assert_eq!(of(&root), (home, "/run/banger".into()));
         let root = Env { root: true, ..env("", "/x") };
         assert_eq!(of(&root).1, "/x/banger");
+        let root = Env { root: true, ..env("/s", "") };
+        assert_eq!(of(&root).1, "/run/banger-8e295f31");
+    }
+
+    #[test]
+    fn other_homes_of_a_user_have_sockets_of_their_own() {
+        let run = |env: Env| resolve(&env).expect("layout").run;
+        let usual = run(env("", "/r"));
+        assert_eq!(run(env("/home/u/.local/state/banger/", "/r")), usual);
+        // HOME or XDG_STATE_HOME are set for once, or nobody knows the user.
+        let elsewhere = Some(PathBuf::from("/tmp/x/.local/state/banger"));
+        let other = run(Env { xdg_state: elsewhere.clone(), ..env("", "/r") });
+        let unknown = run(Env { usual_state: None, ..env("", "/r") });
+        assert_eq!(other, run(env("/tmp/x/.local/state/banger", "/r")));
+        assert!(other != usual && unknown != usual && other != unknown);
+        assert_eq!(
+            run(Env { xdg_state: elsewhere.clone(), usual_state: elsewhere, ..env("", "/r") }),
+            usual
+        );
+    }
+
+    #[test]
+    fn a_home_has_the_same_sockets_however_its_path_is_written_and_before_it_is_made() {
+        use std::os::unix::fs::symlink;
+        let dir = tempfile::tempdir().expect("temp");
+        let at = |path: &str| dir.path().join(path).display().to_string();
+        let run = |path: &str| resolve(&env(&at(path), "/r")).expect("layout").run;
+        fs::create_dir(at("disk")).expect("dir");
+        symlink(at("disk"), at("link")).expect("link");
+        let ways = [
+            "disk/a/b",
+            "link/a/b",
+            "disk/a/b/",
+            "disk/./a//b",
+            "link/../disk/a/b",
+            "disk/a/c/../b",
+        ];
+        let before = ways.map(run);
+        assert!(before.iter().all(|run| *run == before[0]), "{before:?}");
+        assert_ne!(run("disk/a"), before[0]);
+        fs::create_dir_all(at("disk/a/c")).expect("dirs");
+        fs::create_dir_all(at("disk/a/b")).expect("dirs");
+        symlink(at("link/a/b"), at("far")).expect("link");
+        assert_eq!(ways.map(run), before);
+        assert_eq!(run("far"), before[0]);
+        // The usual place may be a link to another disk, and be named by where that leads.
+        let usual = Env { usual_state: Some(at("far").into()), ..env(&at("disk/a/b"), "/r") };
+        assert_eq!(resolve(&usual).expect("layout").run, Path::new("/r/banger"));
     }
 
     #[test]
@@ -222,11 +310,13 @@ mod tests {
 
     #[test]
     fn a_socket_path_may_have_107_bytes_and_not_one_more() {
-        // DIR/banger/<8>/monitor.sock
-        let rest = "/banger/00000000/monitor.sock".len();
-        let dir = |n: usize| format!("/{}", "x".repeat(n - rest - 1));
-        resolve(&env("/s", &dir(107))).expect("fits");
-        assert!(resolve(&env("/s", &dir(108))).is_err());
+        // DIR/banger/<8>/monitor.sock, or DIR/banger-<8>/<8>/monitor.sock
+        for (state, run) in [("", "/banger"), ("/s", "/banger-00000000")] {
+            let rest = format!("{run}/00000000/monitor.sock").len();
+            let dir = |n: usize| format!("/{}", "x".repeat(n - rest - 1));
+            resolve(&env(state, &dir(107))).expect("fits");
+            assert!(resolve(&env(state, &dir(108))).is_err());
+        }
     }
 
     #[test]

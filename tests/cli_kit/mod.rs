@@ -11,6 +11,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+use banger::host::dirs::{self, Env};
 use tempfile::TempDir;
 
 /// The binary under test.
@@ -102,7 +103,12 @@ impl Home {
 
     /// Where sockets and locks are.
     pub fn run_dir(&self) -> PathBuf {
-        self.path().join("r/banger")
+        let env = Env {
+            banger_state_dir: Some(self.state().into()),
+            xdg_runtime_dir: Some(self.path().join("r").into()),
+            ..Env::default()
+        };
+        dirs::resolve(&env).expect("it can be had").run
     }
 
     /// The directory of the configuration.

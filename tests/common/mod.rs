@@ -23,7 +23,10 @@ use std::{
 
 use banger::{
     domain::{Layout, VmPaths},
-    host::facts,
+    host::{
+        dirs::{self, Env},
+        facts,
+    },
     store::{LedgerEntry, Store},
     vmm::{
         Backend,
@@ -119,6 +122,16 @@ pub enum Load {
     Heavy,
 }
 
+/// Where the program keeps things with these as `BANGER_STATE_DIR` and `XDG_RUNTIME_DIR`.
+fn layout(state: PathBuf, runtime: PathBuf) -> Layout {
+    let env = Env {
+        banger_state_dir: Some(state.into()),
+        xdg_runtime_dir: Some(runtime.into()),
+        ..Env::default()
+    };
+    dirs::resolve(&env).expect("short paths")
+}
+
 /// A home of its own: state, sockets, configuration. When dropped, all that runs in it is ended.
 pub struct Home {
     layout: Layout,
@@ -159,7 +172,7 @@ impl Home {
         for name in ["s", "r", "c", "h"] {
             fs::create_dir(path(name)).expect("a directory");
         }
-        let layout = Layout { state: path("s"), run: path("r").join("banger") };
+        let layout = layout(path("s"), path("r"));
         for name in ["s", "r"] {
             use std::os::unix::fs::PermissionsExt;
             fs::set_permissions(path(name), fs::Permissions::from_mode(0o700)).expect("mode");
@@ -209,6 +222,12 @@ impl Home {
     pub fn set(&mut self, name: &str, value: &str) {
         self.variables.retain(|(known, _)| known != name);
         self.variables.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Makes this a home of the user whose `XDG_RUNTIME_DIR` is `dir`, and who may have more.
+    pub fn set_user(&mut self, dir: &Path) {
+        self.set("XDG_RUNTIME_DIR", dir.to_str().expect("a path in UTF-8"));
+        self.layout = layout(self.layout.state.clone(), dir.to_owned());
     }
 
     /// All variables of a run; nothing of this process's own environment is passed on.
