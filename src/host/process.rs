@@ -53,7 +53,8 @@ impl ProcessRef {
         Self::of(std::process::id())
     }
 
-    /// Whether it still runs. A zombie does not: what it held is given back.
+    /// Whether it still runs. A zombie does not: what it held is given back, once the last of its
+    /// threads has ended.
     #[must_use]
     pub fn alive(self) -> bool {
         boot().is_ok_and(|boot| boot == self.boot)
@@ -263,19 +264,21 @@ pub fn die_with_us(command: &mut Command) {
 fn start_time(pid: u32) -> io::Result<u64> {
     let gone = || io::Error::from(io::ErrorKind::NotFound);
     let stat = fs::read(format!("/proc/{pid}/stat"))?;
-    let (state, start_time) = parse_stat(&stat).ok_or_else(gone)?;
-    if matches!(state, b'Z' | b'X') { Err(gone()) } else { Ok(start_time) }
+    let (state, threads, start_time) = parse_stat(&stat).ok_or_else(gone)?;
+    // The state is the first thread's: the others may go on, and have all of its files open.
+    if matches!(state, b'Z' | b'X') && threads <= 1 { Err(gone()) } else { Ok(start_time) }
 }
 
-/// State and start time from `/proc/<pid>/stat`. The second field is the program's name in
-/// parentheses, which may itself hold spaces and parentheses.
-fn parse_stat(stat: &[u8]) -> Option<(u8, u64)> {
+/// State, number of threads and start time from `/proc/<pid>/stat`. The second field is the
+/// program's name in parentheses, which may itself hold spaces and parentheses.
+fn parse_stat(stat: &[u8]) -> Option<(u8, u32, u64)> {
     let name_end = stat.iter().rposition(|b| *b == b')')?;
     let rest = std::str::from_utf8(&stat[name_end + 1..]).ok()?;
     let mut fields = rest.split_ascii_whitespace(); // from the third on
     let state = fields.next()?.bytes().next()?;
-    let start_time = fields.nth(22 - 4)?.parse().ok()?;
-    Some((state, start_time))
+    let threads = fields.nth(20 - 4)?.parse().ok()?;
+    let start_time = fields.nth(22 - 21)?.parse().ok()?;
+    Some((state, threads, start_time))
 }
 
 fn boot() -> io::Result<u64> {
@@ -308,13 +311,14 @@ mod tests {
     #[test]
     fn the_start_time_is_found_whatever_the_program_is_called() {
         let stat =
-            b"4711 (a) R 1 (b) S 1 4711 4711 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 98765 9 9\n";
-        assert_eq!(parse_stat(stat), Some((b'S', 98_765)));
+            b"4711 (a) R 1 (b) S 1 4711 4711 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 3 0 98765 9 9\n";
+        assert_eq!(parse_stat(stat), Some((b'S', 3, 98_765)));
         for bad in [
             &b""[..],
             b"1 (x) S",
             b"1 x S 1 1",
             b"1 (x) S 1 1 1 0 -1 4 1 0 0 0 0 0 0 0 20 0 1 0 x 9",
+            b"1 (x) S 1 1 1 0 -1 4 1 0 0 0 0 0 0 0 20 0 x 0 1 9",
         ] {
             assert_eq!(parse_stat(bad), None);
         }
@@ -333,6 +337,49 @@ mod tests {
         }
         assert!(!wait_gone(us, Duration::from_millis(10)).expect("still here"));
         assert!(ProcessRef::of(i32::MAX as u32).is_err());
+    }
+
+    /// As a VMM is for a moment when it is killed, and for longer on a machine that does much else.
+    #[test]
+    fn a_process_whose_first_thread_has_ended_goes_on_until_the_last_has() {
+        // SAFETY: what the child does needs nothing that another thread of ours may have held: two
+        // system calls, on a thread of its own and on its first one.
+        let pid = match unsafe { nix::unistd::fork() }.expect("fork") {
+            nix::unistd::ForkResult::Parent { child } => child,
+            nix::unistd::ForkResult::Child => {
+                let mut thread: libc::pthread_t = 0;
+                extern "C" fn wait(_: *mut libc::c_void) -> *mut libc::c_void {
+                    loop {
+                        // SAFETY: pause(2) takes nothing.
+                        unsafe { libc::pause() };
+                    }
+                }
+                // SAFETY: a function that never returns, without an argument; exit(2) ends the
+                // calling thread alone.
+                unsafe {
+                    let (no_attributes, nothing) = (std::ptr::null(), std::ptr::null_mut());
+                    let failed = libc::pthread_create(&mut thread, no_attributes, wait, nothing);
+                    libc::syscall(libc::SYS_exit, failed);
+                    libc::_exit(1)
+                }
+            }
+        };
+        let state = || {
+            let stat = fs::read(format!("/proc/{pid}/stat")).expect("not waited for yet");
+            parse_stat(&stat).expect("as documented")
+        };
+        let begin = Instant::now();
+        while state().0 != b'Z' {
+            assert!(begin.elapsed() < PATIENCE, "{:?}", state());
+            std::thread::yield_now();
+        }
+        assert_eq!(state().1, 2, "its other thread");
+        let process = ProcessRef::of(pid.as_raw().cast_unsigned()).expect("it runs");
+        assert!(process.alive() && !wait_gone(process, Duration::ZERO).expect("watch"));
+        assert!(process.signal(Signal::SIGKILL).expect("signal"));
+        assert!(wait_gone(process, PATIENCE).expect("watch"));
+        assert!(!process.alive());
+        nix::sys::wait::waitpid(pid, None).expect("its remains");
     }
 
     #[test]
