@@ -16,7 +16,6 @@ use super::{
     event::{Answer, DeskAnswer, Handled, LayerEvent, Ticket, UiEvent},
     forms::new_vm::NewVm,
     layers::{Cx, Deferred, Draw, Hit, Layer, Region},
-    pane::keep,
     popups::{
         confirm::{Confirm, Then},
         help::Help,
@@ -287,26 +286,24 @@ impl App {
         if key.code == KeyCode::Esc {
             self.state.panes.stop_typing_ahead();
         } else {
-            self.keep_ahead(&panes::input::ahead(key));
+            self.keep_ahead(&LayerEvent::Key(*key));
         }
     }
 
-    fn keep_ahead(&mut self, bytes: &[u8]) {
-        let kept = self.state.panes.types_ahead_mut().map(|wish| keep(&mut wish.ahead, bytes));
-        if let Some(Err(why)) = kept {
-            self.toast(NoticeLevel::Warning, why.to_string(), "");
+    fn keep_ahead(&mut self, event: &LayerEvent<'_>) {
+        let Some(wish) = self.state.panes.types_ahead_mut() else { return };
+        if let Err(why) = panes::input::keep_ahead(&mut wish.ahead, event) {
+            self.toast(NoticeLevel::Warning, why, "");
         }
     }
 
     fn paste(&mut self, text: &str) {
         self.pressed.clear();
-        if !self.types_ahead() {
-            self.offer(&LayerEvent::Paste(text));
-            return;
-        }
-        match panes::input::pasted_ahead(text) {
-            Ok(bytes) => self.keep_ahead(&bytes),
-            Err(why) => self.toast(NoticeLevel::Warning, why, ""),
+        let event = LayerEvent::Paste(text);
+        if self.types_ahead() {
+            self.keep_ahead(&event);
+        } else {
+            self.offer(&event);
         }
     }
 

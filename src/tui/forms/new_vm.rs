@@ -13,7 +13,6 @@ use crate::{
         action::{Action, Context},
         event::{Answer, Handled, LayerEvent, Ticket},
         layers::{Cx, Draw, Hit, Layer},
-        pane::keep,
         screens::{images::STALE, panes::input},
         state::State,
         widgets::{popup, put, wrap},
@@ -207,13 +206,6 @@ impl NewVm {
         (self.sent.is_some() || self.eager) && self.form.field(Item::Start).value() == "true"
     }
 
-    /// Keeps what is typed for the shell.
-    fn keep(&mut self, bytes: &[u8], cx: &mut Cx<'_>) {
-        if let Err(why) = keep(&mut self.ahead, bytes) {
-            cx.toast(NoticeLevel::Warning, why.to_string(), "");
-        }
-    }
-
     /// No shell will get what was typed.
     fn forget(&mut self, why: &str, cx: &mut Cx<'_>) {
         if !std::mem::take(&mut self.ahead).is_empty() {
@@ -295,14 +287,9 @@ impl Layer for NewVm {
         let event = match event {
             LayerEvent::Action(Action::PaneLeave) => &leave,
             LayerEvent::Key(key) if self.waits() && key.code == KeyCode::Esc => &leave,
-            LayerEvent::Key(key) if self.waits() => {
-                self.keep(&input::ahead(key), cx);
-                return Handled::Consumed;
-            }
-            LayerEvent::Paste(text) if self.waits() => {
-                match input::pasted_ahead(text) {
-                    Ok(bytes) => self.keep(&bytes, cx),
-                    Err(why) => cx.toast(NoticeLevel::Warning, why, ""),
+            LayerEvent::Key(_) | LayerEvent::Paste(_) if self.waits() => {
+                if let Err(why) = input::keep_ahead(&mut self.ahead, event) {
+                    cx.toast(NoticeLevel::Warning, why, "");
                 }
                 return Handled::Consumed;
             }

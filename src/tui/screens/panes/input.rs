@@ -11,7 +11,7 @@ use crate::{
         Modes, NotSent,
         encode::{self, Button, Key, Mods, Mouse, MouseKind},
     },
-    tui::layers::Cx,
+    tui::{event::LayerEvent, layers::Cx, pane::keep},
 };
 
 /// Sends a key to the pane that is shown.
@@ -32,23 +32,25 @@ pub fn key(event: &KeyEvent, cx: &mut Cx<'_>) {
     }
 }
 
-/// What a key is to a session that is still to come: one that has set no modes.
-#[must_use]
-pub fn ahead(event: &KeyEvent) -> Vec<u8> {
-    let bytes = |key| encode::key(key, mods(event.modifiers), &Modes::default());
-    key_of(event.code).map(bytes).unwrap_or_default()
-}
-
-/// The same of a paste; of several lines it is to be asked first, and there is nothing to look at
-/// yet.
+/// Keeps a key or a paste for a session that is still to come: one that has set no modes. Before
+/// several lines are pasted it is to be asked, and there is nothing to look at yet.
 ///
 /// # Errors
 /// Why it is not kept.
-pub fn pasted_ahead(text: &str) -> Result<Vec<u8>, &'static str> {
-    if text.trim_end_matches(['\n', '\r']).lines().count() > 1 {
-        return Err("several lines are not pasted: the shell is not there yet");
-    }
-    Ok(encode::paste(text, &Modes::default()))
+pub fn keep_ahead(ahead: &mut Vec<u8>, event: &LayerEvent<'_>) -> Result<(), String> {
+    let modes = Modes::default();
+    let bytes = match event {
+        LayerEvent::Key(key) => {
+            let bytes = |code| encode::key(code, mods(key.modifiers), &modes);
+            key_of(key.code).map(bytes).unwrap_or_default()
+        }
+        LayerEvent::Paste(text) if text.trim_end_matches(['\n', '\r']).lines().count() > 1 => {
+            return Err("several lines are not pasted: the shell is not there yet".to_owned());
+        }
+        LayerEvent::Paste(text) => encode::paste(text, &modes),
+        _ => return Ok(()),
+    };
+    keep(ahead, &bytes).map_err(|why| why.to_string())
 }
 
 /// Sends a mouse event to the pane that is shown, if its guest asked for it and Shift does not
