@@ -396,6 +396,8 @@ pub struct BuildPreview {
 pub struct ImageFacts {
     /// The names of the packages that are installed in it, sorted; empty if nobody knows.
     pub packages: Vec<String>,
+    /// Whether these are just those that were asked for: what they depend on is in it, too.
+    pub asked_for: bool,
     /// How it was made from another.
     pub recipe: Option<Recipe>,
 }

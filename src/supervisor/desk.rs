@@ -44,11 +44,21 @@ pub trait ImageDesk: Send + Sync {
     /// If its name is none, or it cannot be written.
     fn save_recipe(&self, recipe: &Recipe) -> Result<PathBuf, Problem>;
 
-    /// Throws away the draft and the recipe's file: the image is built and keeps its own.
+    /// Throws away this draft and the recipe's file: the image is built and keeps its own. A draft
+    /// that was kept since then stays.
     ///
     /// # Errors
     /// If they cannot be removed.
-    fn built(&self, image: &str) -> Result<(), Problem>;
+    fn built(&self, image: &str, draft: &str) -> Result<(), Problem>;
+}
+
+/// Whether two drafts are of the same image, whichever step of the wizard they were left at.
+#[must_use]
+pub fn is_same_draft(one: &str, other: &str) -> bool {
+    fn lines(text: &str) -> impl Iterator<Item = &str> {
+        text.lines().filter(|line| !line.starts_with("step = "))
+    }
+    lines(one).eq(lines(other))
 }
 
 /// The lines of a package manifest: sorted, each once, without comments.
@@ -128,7 +138,8 @@ impl ImageDesk for Desk {
             name.to_owned()
         };
         let mut packages: Vec<String> = installed.into_iter().map(name).collect();
-        if packages.is_empty() {
+        let asked_for = packages.is_empty();
+        if asked_for {
             // What it was asked to have is at least there.
             let built = catalog.built_packages(image);
             let lines = built.iter().flat_map(PackageManifest::names);
@@ -136,7 +147,7 @@ impl ImageDesk for Desk {
         }
         packages.sort_unstable();
         packages.dedup();
-        Ok(ImageFacts { packages, recipe: catalog.recipe(image) })
+        Ok(ImageFacts { packages, asked_for, recipe: catalog.recipe(image) })
     }
 
     fn preview(&self, recipe: &Recipe, ended: &AtomicBool) -> Result<BuildPreview, Problem> {
@@ -169,8 +180,10 @@ impl ImageDesk for Desk {
         Ok(said.packages)
     }
 
-    fn built(&self, image: &str) -> Result<(), Problem> {
-        self.keep_draft(None)?;
+    fn built(&self, image: &str, draft: &str) -> Result<(), Problem> {
+        if self.draft()?.is_some_and(|kept| is_same_draft(&kept, draft)) {
+            self.keep_draft(None)?;
+        }
         let path = self.options.layout.recipes().join(format!("{image}.toml"));
         match fs::remove_file(&path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Problem::new(
@@ -260,11 +273,14 @@ mod tests {
         let path = desk.save_recipe(&recipe).unwrap();
         let read: Recipe = toml::from_str(&fs::read_to_string(path).unwrap()).unwrap();
         assert_eq!(read, recipe);
-        desk.keep_draft(Some("x")).unwrap();
-        desk.built("dev").unwrap();
+        desk.keep_draft(Some("step = \"name\"\nx")).unwrap();
+        desk.built("dev", "step = \"review\"\nx").unwrap();
         assert_eq!(fs::read_dir(desk.options.layout.recipes()).unwrap().count(), 0);
         assert_eq!(desk.draft(), Ok(None));
-        desk.built("dev").unwrap();
+        // Another that was begun meanwhile stays.
+        desk.keep_draft(Some("y")).unwrap();
+        desk.built("dev", "x").unwrap();
+        assert_eq!(desk.draft(), Ok(Some("y".into())));
         for bad in ["", "../dev", "a/b"] {
             let bad = Recipe { name: bad.into(), ..recipe.clone() };
             assert!(desk.save_recipe(&bad).is_err());

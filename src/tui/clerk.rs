@@ -79,7 +79,7 @@ impl Work {
         let answer = match errand {
             Errand::LoadDraft => DeskAnswer::Draft(desk.draft()),
             Errand::KeepDraft(text) => DeskAnswer::Kept(desk.keep_draft(text.as_deref())),
-            Errand::Built(name) => DeskAnswer::Kept(desk.built(&name)),
+            Errand::Built(name, draft) => DeskAnswer::Kept(desk.built(&name, &draft)),
             Errand::Facts(name) => DeskAnswer::Facts(desk.facts(&name)),
             Errand::SaveRecipe(recipe) => DeskAnswer::Recipe(desk.save_recipe(&recipe)),
             // Takes seconds, which nothing else waits for.

@@ -29,8 +29,9 @@ pub enum Errand {
     LoadDraft,
     /// Keep this as the draft; nothing: throw it away. Those before are done before.
     KeepDraft(Option<String>),
-    /// The image of this name is built from the draft: that and the recipe's file go.
-    Built(String),
+    /// The image of this name is built from this draft: that, unless it is another by now, and the
+    /// recipe's file go.
+    Built(String, String),
     /// Look closely at the image of this name.
     Facts(String),
     /// Work out what building this would do, instead of what was asked before.

@@ -39,7 +39,7 @@ use crate::{
         Admission, BuildPreview, CommandBody, Fleet, ImageFacts, JobId, Notice, Problem, Recipe,
         UnixMs, VmId,
     },
-    supervisor::{Command, ConsoleKind, ImageDesk, OpenSession, SupervisorHandle},
+    supervisor::{Command, ConsoleKind, ImageDesk, OpenSession, SupervisorHandle, is_same_draft},
     term::{Control, Session, Size},
 };
 
@@ -216,8 +216,11 @@ impl ImageDesk for FakeDesk {
         Ok(self.preview.lock().unwrap().clone())
     }
 
-    fn built(&self, _: &str) -> Result<(), Problem> {
-        self.keep_draft(None)
+    fn built(&self, _: &str, draft: &str) -> Result<(), Problem> {
+        if self.draft()?.is_some_and(|kept| is_same_draft(&kept, draft)) {
+            self.keep_draft(None)?;
+        }
+        Ok(())
     }
 }
 

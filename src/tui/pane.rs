@@ -40,6 +40,8 @@ pub struct Run {
     pub makes: Option<String>,
     /// Whether a shell can be had in what it makes.
     pub has_shell: bool,
+    /// The wizard's draft that becomes what it makes.
+    pub draft: Option<String>,
 }
 
 impl Run {

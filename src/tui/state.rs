@@ -88,8 +88,8 @@ pub struct Build {
     pub before: BTreeMap<String, String>,
     /// Where it is being made.
     pub pane: PaneId,
-    /// Whether the wizard's draft becomes it.
-    pub draft: bool,
+    /// The wizard's draft that becomes it.
+    pub draft: Option<String>,
 }
 
 /// Whether a machine's disk was made from another build of this image, which is its own by name.

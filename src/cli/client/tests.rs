@@ -47,7 +47,7 @@ impl ImageDesk for NoDesk {
         Err(Problem::new("no desk", "in tests", ""))
     }
 
-    fn built(&self, _: &str) -> Result<(), Problem> {
+    fn built(&self, _: &str, _: &str) -> Result<(), Problem> {
         Ok(())
     }
 }

@@ -81,7 +81,7 @@ fn wizard(columns: u16, rows: u16) -> Ui {
     let mut ui = Ui::new(columns, rows, some());
     ui.app.state.home = Some("/home/me".into());
     let packages = ["ca-certificates", "nano", "vim"].map(Into::into).into();
-    *ui.desk.facts.lock().unwrap() = ImageFacts { packages, recipe: None };
+    *ui.desk.facts.lock().unwrap() = ImageFacts { packages, ..ImageFacts::default() };
     ui.send_keys("3c");
     ui.errand();
     ui.errand();
@@ -178,6 +178,47 @@ fn the_review_says_what_will_be_done_and_enter_does_it_in_a_pane() {
     ui.send_keys("n<enter>");
     let CommandBody::Create { spec, .. } = ui.command() else { panic!("{}", ui.screen()) };
     assert_eq!(spec.image, "debian-dev");
+}
+
+#[test]
+fn a_draft_that_was_begun_during_a_build_stays() {
+    let mut ui = filled(80, 24);
+    ui.errand();
+    ui.send_keys("<enter>");
+    ui.errand();
+    let (_, guest) = ui.ran();
+    let first = ui.desk.draft.lock().unwrap().clone().unwrap();
+    // It fails, its pane is closed, and Jobs does it again.
+    guest.end_with("exit code 1");
+    ui.wait_until("its end", |screen| screen.contains("exit code 1"));
+    ui.send_keys("w4r");
+    let (words, guest) = ui.ran();
+    assert_eq!(words, "images build /state/recipes/debian-dev.toml --yes");
+    // Meanwhile another is begun.
+    let other = first.replace("debian-dev", "other");
+    *ui.desk.draft.lock().unwrap() = Some(other.clone());
+    ui.picture(|fleet| fleet.images.push(image("debian-dev", "To work in", Some("debian"))));
+    guest.hang_up();
+    ui.wait_until("the image", |screen| screen.contains("the image debian-dev is ready"));
+    ui.errand();
+    assert_eq!(*ui.desk.draft.lock().unwrap(), Some(other));
+}
+
+#[test]
+fn the_draft_of_what_is_built_again_after_its_pane_was_closed_goes() {
+    let mut ui = filled(80, 24);
+    ui.errand();
+    ui.send_keys("<enter>");
+    ui.errand();
+    let (_, guest) = ui.ran();
+    guest.end_with("exit code 1");
+    ui.wait_until("its end", |screen| screen.contains("exit code 1"));
+    ui.send_keys("w4r");
+    let (_, guest) = ui.ran();
+    ui.picture(|fleet| fleet.images.push(image("debian-dev", "To work in", Some("debian"))));
+    guest.hang_up();
+    ui.wait_until("the image", |screen| screen.contains("the image debian-dev is ready"));
+    ui.wait_for("the draft is gone", |ui| ui.desk.draft.lock().unwrap().is_none());
 }
 
 #[test]
@@ -574,4 +615,26 @@ fn a_preview_ends_with_the_wizard_and_with_the_ui() {
         }
         assert_eq!(*desk.said.lock().unwrap(), ["a preview begins", "it is ended"]);
     }
+}
+
+#[test]
+fn no_label_of_the_detail_is_cut() {
+    let mut fleet = some();
+    fleet.images[0].cloud_init = Some(false);
+    let mut ui = Ui::new(200, 50, fleet);
+    ui.send_keys("3g");
+    ui.send_keys("g");
+    assert!(ui.screen().contains("Cloud-init no"), "{}", ui.screen());
+}
+
+#[test]
+fn the_wizard_says_that_only_the_wanted_packages_of_a_base_are_known() {
+    let mut ui = Ui::new(80, 24, some());
+    let packages = vec!["openssh-server".into()];
+    *ui.desk.facts.lock().unwrap() = ImageFacts { packages, asked_for: true, recipe: None };
+    ui.send_keys("3c");
+    ui.errand();
+    ui.errand();
+    assert!(!ui.screen().contains("installed in it"), "{}", ui.screen());
+    assert!(ui.screen().contains("openssh-server and what it needs"), "{}", ui.screen());
 }

@@ -58,7 +58,7 @@ impl Confirm {
                 }
                 cx.state.marks.clear();
             }
-            Then::Run(run) => builds::run(run.clone(), false, cx),
+            Then::Run(run) => builds::run(run.clone(), cx),
             Then::Quit => cx.effect(Effect::Quit),
             Then::Close(pane) => cx.state.panes.close(*pane),
             Then::Paste(pane, text) => {

@@ -233,7 +233,7 @@ impl Prompt {
                 }
             },
         };
-        builds::run(run, false, cx);
+        builds::run(run, cx);
         cx.close();
     }
 

@@ -134,7 +134,7 @@ fn run_verb(run: &RunJob, action: Action, cx: &mut Cx<'_>) {
                 go_to_pane(run.pane, cx);
             } else {
                 cx.state.runs.dismiss(run.view.id);
-                builds::run(run.run.clone(), false, cx);
+                builds::run(run.run.clone(), cx);
             }
         }
         (Action::JobDismiss, state) if state.is_over() => cx.state.runs.dismiss(run.view.id),

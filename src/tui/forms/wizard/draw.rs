@@ -98,6 +98,12 @@ impl Wizard {
         if let Some((_, facts)) = &self.facts {
             let text = match facts.packages.len() {
                 0 => "Which packages it has is not known.".to_owned(),
+                1 if facts.asked_for => {
+                    format!("It was built with {} and what it needs.", facts.packages[0])
+                }
+                n if facts.asked_for => {
+                    format!("It was built with {n} packages and what they need.")
+                }
                 n => format!("{n} packages are installed in it."),
             };
             lines.push((text, Slot::TextDim));

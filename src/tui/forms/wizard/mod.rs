@@ -489,9 +489,11 @@ impl Wizard {
         }
         let mut run = verb(format!("build {name}"), &arguments, Some(&name));
         run.has_shell = true;
-        cx.state.draft = Some((self.draft.text(), cx.state.now.mono));
+        let draft = self.draft.text();
+        run.draft = Some(draft.clone());
+        cx.state.draft = Some((draft, cx.state.now.mono));
         self.keep_if_due(cx, true);
-        builds::run(run, true, cx);
+        builds::run(run, cx);
         cx.close();
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::{
     domain::{ImageView, NoticeLevel},
+    supervisor::is_same_draft,
     term::PaneState,
     tui::{
         effect::{Effect, Errand},
@@ -12,10 +13,9 @@ use crate::{
     },
 };
 
-/// Runs a verb on images in a pane and goes there; what it makes is waited for. `draft` is whether
-/// the wizard's draft has become that image then.
-pub fn run(run: Run, draft: bool, cx: &mut Cx<'_>) {
-    let name = run.makes.clone();
+/// Runs a verb on images in a pane and goes there; what it makes is waited for.
+pub fn run(run: Run, cx: &mut Cx<'_>) {
+    let (name, draft) = (run.makes.clone(), run.draft.clone());
     let makes = name.is_some() || run.arguments.get(1).is_some_and(|verb| verb == "import");
     panes::run(run, cx);
     let Some(entry) = cx.state.panes.current().filter(|_| makes) else { return };
@@ -51,10 +51,11 @@ pub fn follow(busy: bool, cx: &mut Cx<'_>) {
             (true, _) => {}
         }
         let Some(name) = made else { continue };
-        if build.draft {
+        if let Some(draft) = build.draft {
             let ticket = cx.state.next_ticket();
-            cx.state.draft = None;
-            cx.effect(Effect::Desk(ticket, Errand::Built(name.clone())));
+            // By now another may have been begun.
+            cx.state.draft.take_if(|(kept, _)| is_same_draft(kept, &draft));
+            cx.effect(Effect::Desk(ticket, Errand::Built(name.clone(), draft)));
         }
         let here = cx.state.panes.current().is_some_and(|entry| entry.id == build.pane);
         let text = format!("the image {name} is ready");

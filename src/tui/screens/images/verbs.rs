@@ -24,6 +24,7 @@ pub fn verb(title: String, arguments: &[&str], makes: Option<&str>) -> Run {
         title,
         makes: makes.map(ToOwned::to_owned),
         has_shell: false,
+        draft: None,
     }
 }
 
@@ -121,7 +122,7 @@ impl Images {
                 self.opening = Opening::Recipe(errand(Errand::Facts(name), cx));
             }
             Action::ImageVerify => {
-                builds::run(verb(format!("verify {name}"), &["verify", &name], None), false, cx);
+                builds::run(verb(format!("verify {name}"), &["verify", &name], None), cx);
             }
             // What has no such name is not the user's, and none of this is offered for it.
             Action::ImageRename => {
