@@ -1,6 +1,9 @@
 //! What is run in panes, as jobs: builds, imports and exports of images.
 
-use super::pane::{Entry, PaneId, Panes, Run};
+use super::{
+    pane::{Entry, PaneId, Panes, Run},
+    text::clean,
+};
 use crate::{
     domain::{JobId, JobState, JobView, Problem, UnixMs},
     term::{Pane, PaneState},
@@ -12,6 +15,12 @@ const FIRST: u64 = 1 << 63;
 
 /// How many are kept: of more, the oldest that are over go.
 const MOST: usize = 100;
+
+/// The longest line that is kept.
+const LINE_MAX: usize = 1000;
+
+/// How many rows of what one said last are kept when it has ended.
+const LAST: usize = 500;
 
 /// A verb that is or was run in a pane.
 #[derive(Clone, Debug)]
@@ -69,6 +78,10 @@ impl Runs {
                 Some(at) => self.list[at].set(state, now),
                 None => self.add(entry.id, run.clone(), state, now),
             }
+            let job = self.list.iter_mut().find(|job| job.pane == entry.id);
+            if let Some(job) = job.filter(|job| job.view.state.is_over()) {
+                job.view.log = last_words(entry);
+            }
             changed = true;
         }
         for job in &mut self.list {
@@ -114,6 +127,14 @@ impl RunJob {
     }
 }
 
+/// What it said last: its pane may be closed before somebody reads that.
+fn last_words(entry: &Entry) -> Vec<String> {
+    let pane = entry.pane.as_ref();
+    let lines = pane.map(|pane| pane.with_engine(|engine| engine.last_lines(LAST)));
+    let lines = lines.unwrap_or_default().into_iter();
+    lines.map(|line| clean(&line, LINE_MAX)).collect()
+}
+
 /// How far what a pane runs is.
 fn state(entry: &Entry) -> JobState {
     match entry.pane.as_ref().map(Pane::state) {
@@ -122,7 +143,7 @@ fn state(entry: &Entry) -> JobState {
         Some(PaneState::Ended(why)) => {
             let why = if why.is_empty() { "it has ended".to_owned() } else { why };
             let what = format!("“{}” was not done", entry.name);
-            JobState::Failed { problem: Problem::new(what, why, "its pane has all it said") }
+            JobState::Failed { problem: Problem::new(what, why, "what it said last is below") }
         }
         Some(PaneState::Failed(problem)) => JobState::Failed { problem },
     }

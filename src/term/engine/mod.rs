@@ -439,6 +439,20 @@ impl Engine {
         lines.join("\n")
     }
 
+    /// The last lines of the output, at most so many rows of the screen; a line that was wrapped is
+    /// one. Without what is blank at their end.
+    #[must_use]
+    pub fn last_lines(&self, rows: usize) -> Vec<String> {
+        let last = self.term.bottommost_line();
+        let rows = i32::try_from(rows).unwrap_or(i32::MAX);
+        // Below the cursor of what never filled the screen there is nothing.
+        let cursor = self.term.grid().cursor.point.line;
+        let first = (cursor.min(last) - rows.saturating_sub(1)).max(self.term.topmost_line());
+        let (from, to) = (Point::new(first, Column(0)), Point::new(last, self.term.last_column()));
+        let text = self.term.bounds_to_string(from, to);
+        text.trim_end().lines().map(|line| line.trim_end().to_owned()).collect()
+    }
+
     /// Finds a text from the last hit (or the selection, or the bottom) on, selects it and
     /// scrolls to it. Case counts only if the text has a capital letter. It is found across the
     /// places where lines were wrapped.

@@ -1,5 +1,7 @@
 //! Everything that takes longer than a blink: what it does, how far it is, how it ended.
 
+use std::cell::Cell;
+
 use ratatui::{
     crossterm::event::{MouseButton, MouseEventKind},
     layout::Rect,
@@ -31,13 +33,14 @@ const WIDE: u16 = 120;
 pub struct Jobs {
     /// Whether the steps and the log of the selected job are shown.
     open: bool,
-    /// Lines of the log between its last and the last shown.
-    back: usize,
+    /// Lines of the log between its last and the last shown. Only drawing knows how many there
+    /// can be.
+    back: Cell<usize>,
 }
 
 impl Default for Jobs {
     fn default() -> Self {
-        Self { open: true, back: 0 }
+        Self { open: true, back: Cell::new(0) }
     }
 }
 
@@ -58,7 +61,7 @@ impl Jobs {
     fn select(&mut self, job: Option<JobId>, state: &mut State) {
         if state.job != job {
             state.job = job;
-            self.back = 0;
+            self.back.set(0);
         }
     }
 
@@ -69,9 +72,8 @@ impl Jobs {
         self.select(Some(ids[to(at, last).min(last)]), state);
     }
 
-    fn scroll(&mut self, state: &State, by: isize) {
-        let most = state.selected_job().map_or(0, |job| job.log.len().saturating_sub(1));
-        self.back = self.back.saturating_add_signed(by).min(most);
+    fn scroll(&self, by: isize) {
+        self.back.set(self.back.get().saturating_add_signed(by));
     }
 
     fn act(&mut self, action: Action, cx: &mut Cx<'_>) -> Handled {
@@ -84,8 +86,8 @@ impl Jobs {
             Action::Bottom => self.move_to(cx.state, |_, last| last),
             Action::PageUp => self.move_to(cx.state, |at, _| at.saturating_sub(page)),
             Action::PageDown => self.move_to(cx.state, |at, _| at + page),
-            Action::HalfUp => self.scroll(cx.state, half as isize),
-            Action::HalfDown => self.scroll(cx.state, -(half as isize)),
+            Action::HalfUp => self.scroll(half as isize),
+            Action::HalfDown => self.scroll(-(half as isize)),
             Action::JobOpen => match selected_run(cx.state) {
                 Some(run) => go_to_pane(run.pane, cx),
                 None => self.open = !self.open,
@@ -193,8 +195,8 @@ impl Layer for Jobs {
                     (MouseEventKind::ScrollDown, Some(Hit::Item(_))) => {
                         self.move_to(cx.state, |at, _| at + 1);
                     }
-                    (MouseEventKind::ScrollUp, Some(Hit::Surface)) => self.scroll(cx.state, 3),
-                    (MouseEventKind::ScrollDown, Some(Hit::Surface)) => self.scroll(cx.state, -3),
+                    (MouseEventKind::ScrollUp, Some(Hit::Surface)) => self.scroll(3),
+                    (MouseEventKind::ScrollDown, Some(Hit::Surface)) => self.scroll(-3),
                     _ => return Handled::Ignored,
                 }
                 Handled::Consumed
@@ -313,8 +315,19 @@ impl Jobs {
         y += draw_steps(job, steps, cx);
         y += draw_problem(job, rest(y), cx);
         if !job.log.is_empty() && rest(y).height > 1 {
-            put(cx.buf, inner.x, y, "Log", cx.theme.style(Slot::Title), inner.width);
-            draw_log(job, self.back, rest(y + 1), cx);
+            let end = put(cx.buf, inner.x, y, "Log", cx.theme.style(Slot::Title), inner.width);
+            let above = job.log.len().saturating_sub(usize::from(rest(y + 1).height));
+            let back = self.back.get().min(above);
+            self.back.set(back);
+            let keys = |action| cx.state.keys.keys_of(self.contexts(cx.state), action);
+            if above > 0
+                && let (Some(up), Some(down)) = (keys(Action::HalfUp), keys(Action::HalfDown))
+            {
+                let text = format!("{up} {down} scroll it");
+                let room = inner.right().saturating_sub(end + 2);
+                put(cx.buf, end + 2, y, &text, cx.theme.style(Slot::TextDim), room);
+            }
+            draw_log(job, back, rest(y + 1), cx);
         }
     }
 }
