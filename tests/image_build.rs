@@ -181,12 +181,12 @@ fn at_a_terminal_a_failed_step_is_mended_by_hand_and_tried_again() {
     tui.see("build it? [y/N]");
     tui.keys("y\n");
     tui.see("[r]etry");
-    tui.keys("s\n");
+    tui.keys("xs");
     tui.see("`exit` goes on");
     tui.see("(image a) ~ #");
     tui.keys("echo by hand >/tmp/mended; exit\n");
     tui.wait("the question again", |screen| screen.matches("[r]etry").count() == 2);
-    tui.keys("r\n");
+    tui.keys("r");
     tui.see("a is ready");
     assert_eq!(tui.end(), 0);
     assert_eq!(file_of(&home, "a", "/etc/mended"), "by hand\n");
@@ -196,7 +196,7 @@ fn at_a_terminal_a_failed_step_is_mended_by_hand_and_tried_again() {
     tui.see("3/5 script");
     tui.keys("\u{3}");
     tui.see("[a]bort?");
-    tui.keys("a\n");
+    tui.keys("a");
     assert_eq!(tui.end(), 130);
     assert_eq!(images(&home), BTreeSet::from(["a".to_owned()]));
     assert_eq!(loops(&home), Vec::<String>::new());

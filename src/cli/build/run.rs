@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    io::{self, BufRead, Write},
+    io::{self, Write},
     os::fd::AsFd,
     sync::{
         Arc,
@@ -14,6 +14,7 @@ use std::{
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::signal::{SigSet, Signal},
+    sys::termios::{self, FlushArg, LocalFlags, SetArg, SpecialCharacterIndices, Termios},
     unistd::{getpgrp, tcsetpgrp},
 };
 
@@ -49,6 +50,9 @@ const LOOK_MS: u16 = 100;
 
 /// With fewer bytes than this free, that is the reason why a step failed: ext4 and apt leave some.
 const FULL: u64 = 16 << 20;
+
+/// Ctrl-D, as a terminal sends it that gives each key at once.
+const END_OF_INPUT: u8 = 4;
 
 /// The number of SIGINT: Ctrl-C, after which a user at a terminal is asked.
 const INTERRUPT: i32 = 2;
@@ -232,24 +236,27 @@ impl Build {
         }
     }
 
-    /// Asks what now.
+    /// Asks what now. One key answers.
     fn question(&self) -> Result<Answer, Failure> {
+        let _terminal = Keys::listen();
+        eprint!("[r]etry, open a [s]hell in it, [c]ontinue as it is, or [a]bort? ");
+        let _ = io::stderr().flush();
         loop {
-            eprint!("[r]etry, open a [s]hell in it, [c]ontinue as it is, or [a]bort? ");
-            let _ = io::stderr().flush();
-            let Some(answer) = self.answer()? else { return Ok(Answer::Abort) };
-            match answer.trim().to_ascii_lowercase().as_str() {
-                "r" | "retry" => return Ok(Answer::Retry),
-                "s" | "shell" => return Ok(Answer::Shell),
-                "c" | "continue" => return Ok(Answer::Continue),
-                "a" | "abort" | "q" => return Ok(Answer::Abort),
-                _ => {}
-            }
+            let (answer, word) = match self.key()?.map(|key| key.to_ascii_lowercase()) {
+                Some(b'r') => (Answer::Retry, "retry"),
+                Some(b's') => (Answer::Shell, "shell"),
+                Some(b'c') => (Answer::Continue, "continue"),
+                Some(b'a' | b'q' | END_OF_INPUT) => (Answer::Abort, "abort"),
+                None => return Ok(Answer::Abort),
+                Some(_) => continue,
+            };
+            say(word);
+            return Ok(answer);
         }
     }
 
-    /// A line from the user; nothing at the end of the input, or when we are to end.
-    fn answer(&self) -> Result<Option<String>, Failure> {
+    /// A key of the user's; nothing at the end of the input, or when we are to end.
+    fn key(&self) -> Result<Option<u8>, Failure> {
         let stdin = io::stdin();
         loop {
             if self.asked.load(Ordering::Relaxed) != 0 {
@@ -263,9 +270,10 @@ impl Build {
                 Err(errno) => return Err(io::Error::from(errno).into()),
             }
         }
-        let mut line = String::new();
-        let read = stdin.lock().read_line(&mut line)?;
-        Ok((read > 0).then_some(line))
+        // Nothing more is read: what comes behind it may be for a shell.
+        let mut key = [0];
+        let read = nix::unistd::read(stdin.as_fd(), &mut key).map_err(io::Error::from)?;
+        Ok((read > 0).then_some(key[0]))
     }
 
     /// A shell in the new root, on the user's terminal; without one, nothing.
@@ -336,6 +344,35 @@ fn of_full_disk(problem: Problem, free: u64) -> Problem {
     }
     let why = format!("{}; the file system of the state directory is full", problem.why);
     Problem::new(problem.what, why, "make room there, then build again from the beginning")
+}
+
+/// The terminal gives each key at once, for as long as this lives; its interrupt key stays one.
+struct Keys(Option<Termios>);
+
+impl Keys {
+    /// What was typed before is no answer: it is thrown away.
+    fn listen() -> Self {
+        let stdin = io::stdin();
+        let before = termios::tcgetattr(stdin.as_fd()).ok();
+        if let Some(before) = &before {
+            let mut modes = before.clone();
+            modes.local_flags.remove(LocalFlags::ICANON | LocalFlags::ECHO);
+            modes.control_chars[SpecialCharacterIndices::VMIN as usize] = 1;
+            modes.control_chars[SpecialCharacterIndices::VTIME as usize] = 0;
+            // Where that fails, keys come with the line's end.
+            let _ = termios::tcsetattr(stdin.as_fd(), SetArg::TCSANOW, &modes);
+            let _ = termios::tcflush(stdin.as_fd(), FlushArg::TCIFLUSH);
+        }
+        Self(before)
+    }
+}
+
+impl Drop for Keys {
+    fn drop(&mut self) {
+        if let Some(before) = &self.0 {
+            let _ = termios::tcsetattr(io::stdin().as_fd(), SetArg::TCSANOW, before);
+        }
+    }
 }
 
 /// Takes the terminal back from a shell that ran in other namespaces: it made itself the terminal's
