@@ -1,5 +1,7 @@
 //! What is left over on the host and would be removed: exactly that, before it is done.
 
+use std::cell::Cell;
+
 use ratatui::{crossterm::event::MouseEventKind, layout::Rect};
 
 use super::whole::{copy, scrolled_by};
@@ -18,7 +20,8 @@ use crate::{
 /// The preview.
 pub struct Clean {
     orphans: Vec<OrphanView>,
-    top: usize,
+    /// The first row that is shown. Only drawing knows how many there is room for.
+    top: Cell<usize>,
     /// Whether the list became another one while it was shown.
     changed: bool,
 }
@@ -27,7 +30,7 @@ impl Clean {
     /// What the last look at the host found.
     #[must_use]
     pub fn open(state: &State) -> Self {
-        Self { orphans: orphans(state).to_vec(), top: 0, changed: false }
+        Self { orphans: orphans(state).to_vec(), top: Cell::new(0), changed: false }
     }
 
     /// Each thing: what it is, whose it was, and the command; blank between.
@@ -63,9 +66,9 @@ impl Clean {
         }
     }
 
-    fn scroll(&mut self, action: Action, state: &State) {
+    fn scroll(&self, action: Action, state: &State) {
         let rows = self.rows(inner_columns(state.size.0)).len();
-        self.top = scrolled_by(action, self.top, rows, state);
+        self.top.set(scrolled_by(action, self.top.get(), rows, state));
     }
 }
 
@@ -127,7 +130,8 @@ impl Layer for Clean {
         let inner = popup(cx, area, &title, columns + 4, height);
         let (x, room) = (inner.x + 1, inner.width.saturating_sub(2));
         let list = inner.height.saturating_sub(4);
-        let top = self.top.min(rows.len().saturating_sub(usize::from(list)));
+        let top = self.top.get().min(rows.len().saturating_sub(usize::from(list)));
+        self.top.set(top);
         for ((text, slot), y) in rows.iter().skip(top).zip(inner.y..inner.y + list) {
             put(cx.buf, x, y, text, cx.theme.style(*slot), room);
         }

@@ -1,5 +1,7 @@
 //! What can be done here and now, and why not what cannot.
 
+use std::cell::Cell;
+
 use ratatui::{
     crossterm::event::{KeyCode, MouseEventKind},
     layout::Rect,
@@ -24,7 +26,8 @@ use crate::{
 pub struct Help {
     /// The contexts that help was asked in, the most special first.
     contexts: Vec<Context>,
-    top: usize,
+    /// The first row that is shown. Only drawing knows how many there is room for.
+    top: Cell<usize>,
     filter: TextLine,
     /// Whether the filter has the keyboard.
     typing: bool,
@@ -40,7 +43,12 @@ impl Help {
     /// Help for these contexts, the most special first.
     #[must_use]
     pub fn new(contexts: &[Context]) -> Self {
-        Self { contexts: contexts.to_vec(), top: 0, filter: TextLine::new(""), typing: false }
+        Self {
+            contexts: contexts.to_vec(),
+            top: Cell::new(0),
+            filter: TextLine::new(""),
+            typing: false,
+        }
     }
 
     fn rows(&self, state: &State) -> Vec<Row> {
@@ -76,8 +84,8 @@ impl Help {
         rows
     }
 
-    fn scroll(&mut self, action: Action, state: &State) {
-        self.top = scrolled_by(action, self.top, self.rows(state).len(), state);
+    fn scroll(&self, action: Action, state: &State) {
+        self.top.set(scrolled_by(action, self.top.get(), self.rows(state).len(), state));
     }
 }
 
@@ -101,19 +109,19 @@ impl Layer for Help {
             LayerEvent::Action(Action::Back) if self.typing || !self.filter.text().is_empty() => {
                 self.typing = false;
                 self.filter.set("");
-                self.top = 0;
+                self.top.set(0);
             }
             LayerEvent::Action(Action::Back | Action::Cancel | Action::CloseView) => cx.close(),
             LayerEvent::Action(action) => self.scroll(*action, cx.state),
             LayerEvent::Key(key) if self.typing => {
                 self.filter.key(key);
-                self.top = 0;
+                self.top.set(0);
             }
             LayerEvent::Key(key) if key.code == KeyCode::Char('/') => self.typing = true,
             LayerEvent::Key(key) if key.code == KeyCode::Char('?') => cx.close(),
             LayerEvent::Paste(text) if self.typing => {
                 self.filter.insert(text);
-                self.top = 0;
+                self.top.set(0);
             }
             LayerEvent::Mouse(mouse, _) => match mouse.kind {
                 MouseEventKind::ScrollUp => self.scroll(Action::Up, cx.state),
@@ -143,7 +151,8 @@ impl Layer for Help {
             Row::Title(_) => 0,
         });
         let keys = keys.max().unwrap_or(0).clamp(8, 22);
-        let top = self.top.min(rows.len().saturating_sub(usize::from(list)));
+        let top = self.top.get().min(rows.len().saturating_sub(usize::from(list)));
+        self.top.set(top);
         for (row, y) in rows.iter().skip(top).zip(inner.y..inner.y + list) {
             match row {
                 Row::Title(title) => {

@@ -1,5 +1,7 @@
 //! Something that a list shows in one line, whole.
 
+use std::cell::Cell;
+
 use ratatui::{crossterm::event::MouseEventKind, layout::Rect};
 
 use crate::{
@@ -28,11 +30,14 @@ pub struct Part {
 }
 
 /// Columns before the texts: the longest label and a gap.
-const TEXT: u16 = 9;
+fn indent(parts: &[Part]) -> u16 {
+    let labels = parts.iter().filter(|part| !part.text.is_empty()).map(|part| width(part.label));
+    labels.max().unwrap_or(0).max(8) as u16 + 1
+}
 
 /// The parts as rows of text that is at most `columns` wide, labels included.
 fn rows(parts: &[Part], columns: u16) -> Vec<(&'static str, String, Slot)> {
-    let room = usize::from(columns.saturating_sub(TEXT)).max(1);
+    let room = usize::from(columns.saturating_sub(indent(parts))).max(1);
     let mut rows = Vec::new();
     for part in parts.iter().filter(|part| !part.text.is_empty()) {
         for (n, line) in wrap(&part.text, room).into_iter().enumerate() {
@@ -50,12 +55,12 @@ pub fn count_rows(parts: &[Part], columns: u16) -> usize {
 
 /// Draws the parts from row `top` on. Returns how many rows they have.
 pub fn draw_parts(parts: &[Part], top: usize, area: Rect, cx: &mut Draw<'_>) -> usize {
-    let rows = rows(parts, area.width);
+    let (rows, indent) = (rows(parts, area.width), indent(parts));
     let top = top.min(rows.len().saturating_sub(usize::from(area.height)));
     for ((label, text, slot), y) in rows.iter().skip(top).zip(area.y..area.bottom()) {
-        put(cx.buf, area.x, y, label, cx.theme.style(Slot::FieldLabel), TEXT);
-        let room = area.width.saturating_sub(TEXT);
-        put(cx.buf, area.x + TEXT, y, text, cx.theme.style(*slot), room);
+        put(cx.buf, area.x, y, label, cx.theme.style(Slot::FieldLabel), indent);
+        let room = area.width.saturating_sub(indent);
+        put(cx.buf, area.x + indent, y, text, cx.theme.style(*slot), room);
     }
     rows.len()
 }
@@ -83,19 +88,20 @@ pub struct Whole {
     title: String,
     parts: Vec<Part>,
     command: Option<String>,
-    top: usize,
+    /// The first row that is shown. Only drawing knows how many there is room for.
+    top: Cell<usize>,
 }
 
 impl Whole {
     /// Shows these parts; `command` can be copied.
     #[must_use]
-    pub const fn new(title: String, parts: Vec<Part>, command: Option<String>) -> Self {
-        Self { title, parts, command, top: 0 }
+    pub fn new(title: String, parts: Vec<Part>, command: Option<String>) -> Self {
+        Self { title, parts, command, top: Cell::new(0) }
     }
 
-    fn scroll(&mut self, action: Action, state: &State) {
+    fn scroll(&self, action: Action, state: &State) {
         let rows = count_rows(&self.parts, inner_columns(state.size.0));
-        self.top = scrolled_by(action, self.top, rows, state);
+        self.top.set(scrolled_by(action, self.top.get(), rows, state));
     }
 }
 
@@ -149,8 +155,10 @@ impl Layer for Whole {
             height: inner.height.saturating_sub(2),
             ..inner
         };
-        draw_parts(&self.parts, self.top, list, cx);
-        let more = self.top + usize::from(list.height) < rows;
+        let top = self.top.get().min(rows.saturating_sub(usize::from(list.height)));
+        self.top.set(top);
+        draw_parts(&self.parts, top, list, cx);
+        let more = top + usize::from(list.height) < rows;
         let mut foot = String::new();
         if more {
             foot.push_str("↓ more · ");
