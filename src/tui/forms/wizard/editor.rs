@@ -68,6 +68,8 @@ impl Editor {
         match key.code {
             KeyCode::Char(c) if !chord => self.insert(c.encode_utf8(&mut [0; 4])),
             KeyCode::Enter => self.insert("\n"),
+            // What a paste has at a line's end, from a terminal that does not say that it is one.
+            KeyCode::Char('j') if key.modifiers == KeyModifiers::CONTROL => self.insert("\n"),
             // Another chord pastes what this cuts; the terminal's paste comes as one.
             KeyCode::Char('y') if key.modifiers == KeyModifiers::CONTROL => false,
             _ => {
@@ -185,6 +187,18 @@ mod tests {
         editor.insert(&"y\n".repeat(1 << 20));
         assert!(editor.text().len() <= MAX + 1);
         assert!(!press(&mut editor, KeyCode::Char('z')));
+    }
+
+    #[test]
+    fn lines_that_come_as_keys_stay() {
+        let mut editor = Editor::new("");
+        for key in "set -e".chars() {
+            press(&mut editor, KeyCode::Char(key));
+        }
+        // A line feed is Ctrl-J to a terminal.
+        assert!(editor.key(&KeyEvent::new(KeyCode::Char('j'), KeyModifiers::CONTROL)));
+        press(&mut editor, KeyCode::Char('x'));
+        assert_eq!(editor.lines(), ["set -e", "x"]);
     }
 
     #[test]
