@@ -66,6 +66,11 @@ fn reason(state: &State, action: Action) -> Option<String> {
             Some("there is no image yet: set up the runtime directory first".to_owned())
         }
         Action::TabNext | Action::TabPrev
+            if state.screen == Screen::Machines && state.fleet.vms.is_empty() =>
+        {
+            Some("there are no machines yet; n makes one".to_owned())
+        }
+        Action::TabNext | Action::TabPrev
             if state.screen == Screen::Panes && state.panes.len() < 2 =>
         {
             Some("there is no other pane".to_owned())

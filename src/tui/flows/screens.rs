@@ -190,3 +190,30 @@ fn a_thousand_machines_cost_what_is_seen() {
         Some("vm-0002")
     );
 }
+
+#[test]
+fn names_that_differ_at_their_ends_can_be_told_apart() {
+    let names = ["customer-portal-production-1", "customer-portal-production-2"];
+    let vms = (1..).zip(names).map(|(id, name)| vm(id, name, Phase::Stopped));
+    let mut ui = Ui::new(80, 24, fleet(vms.collect()));
+    let ends = |ui: &Ui| names.map(|name| ui.screen().contains(&name[name.len() - 6..]));
+    assert_eq!(ends(&ui), [true, true], "{}", ui.screen());
+    // What the filter found is marked where it stands.
+    ui.send_keys("/tion-2<enter>");
+    assert_eq!(ends(&ui), [false, true], "{}", ui.screen());
+    let at = ui.find("production-2").expect("it is shown");
+    let style = |x| ui.buffer()[(at.x + x, at.y)].style();
+    assert_eq!(style(6), style(11));
+    assert_ne!(style(5), style(6), "{}", ui.screen());
+}
+
+#[test]
+fn what_scrolls_does_not_go_beyond_its_end() {
+    let mut ui = Ui::new(80, 24, some());
+    ui.send_keys("?G");
+    let end = ui.screen();
+    ui.send_keys(&"j".repeat(20));
+    assert_eq!(ui.screen(), end);
+    ui.send_keys("k");
+    assert_ne!(ui.screen(), end, "one key back is one row back");
+}

@@ -14,7 +14,7 @@ use crate::{
         chrome,
         layers::Draw,
         screens::browser::{self, Parts, columns},
-        text::{age, width},
+        text::{age, clip_middle, width},
         widgets::put,
     },
 };
@@ -170,11 +170,14 @@ fn draw_cell(
     let (text, slot) = match column {
         Column::Mark if image.stale.is_empty() => (String::new(), Slot::Text),
         Column::Mark => (STALE.to_owned(), Slot::Warning),
-        Column::Name if depth == 0 => (image.name.clone(), Slot::Text),
         Column::Name => {
-            // A name keeps its room however deep it stands.
-            let indent = "  ".repeat(depth.min(4) - 1);
-            (format!("{indent}└ {}", image.name), Slot::Text)
+            // A name keeps its room however deep it stands; names of one family differ at their ends.
+            let depth = depth.min(4);
+            let mut text = "  ".repeat(depth.saturating_sub(1));
+            text.push_str(if depth > 0 { "└ " } else { "" });
+            let room = usize::from(at.width.saturating_sub(1)).saturating_sub(2 * depth);
+            text.push_str(&clip_middle(&image.name, room));
+            (text, Slot::Text)
         }
         Column::Origin => (image.origin.word().to_owned(), Slot::TextDim),
         Column::Size => (ByteSize(image.size).to_string(), Slot::Text),

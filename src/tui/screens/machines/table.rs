@@ -13,7 +13,7 @@ use crate::{
         layers::Draw,
         screens::{images::STALE, panes::is_deaf},
         state::Now,
-        text::{age, clip, width},
+        text::{age, clip, clip_middle, width},
         widgets::{meter, put, put_right, spinner},
     },
 };
@@ -182,7 +182,11 @@ impl Machines {
                 format!("{} {}", glyph(vm.phase, now), vm.phase.word()),
                 style(phase_slot(vm.phase)),
             ),
-            Column::Name => (vm.spec.name.to_string(), style(Slot::Text)),
+            // Names of one family differ at their ends.
+            Column::Name => {
+                let room = usize::from(at.width.saturating_sub(1));
+                (clip_middle(vm.spec.name.as_str(), room), style(Slot::Text))
+            }
             Column::Address => (reached(vm), style(Slot::TextDim)),
             Column::Image => {
                 let mark = if cx.state.outdated(vm).is_some() { STALE } else { "" };
@@ -210,7 +214,7 @@ impl Machines {
             && let Some(part) = self.browser.filter.name_part()
             && let Some(from) = text.find(part)
         {
-            let x = at.x + from as u16;
+            let x = at.x + width(&text[..from]) as u16;
             let width = (part.len() as u16).min(at.right().saturating_sub(x));
             cx.buf.set_style(Rect::new(x, at.y, width, 1), cx.theme.style(Slot::Match));
         }
