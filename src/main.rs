@@ -39,10 +39,11 @@ fn main() -> ExitCode {
     exit::code(match &arguments.verb {
         Some(verb) => cli::run(verb, connect),
         None if arguments.restore => cli::restore(connect),
-        None if !(io::stdin().is_terminal() && io::stdout().is_terminal()) => {
-            Err(cli::no_terminal())
+        None => {
+            let both = io::stdin().is_terminal() && io::stdout().is_terminal();
+            let kind = std::env::var("TERM").ok();
+            cli::needs_screen(both, kind.as_deref()).and_then(|()| full_screen())
         }
-        None => full_screen(),
     })
 }
 

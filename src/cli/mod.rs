@@ -123,14 +123,25 @@ pub fn restore(connect: Connect) -> Outcome {
     restore::run(&mut connect(&setup)?)
 }
 
-/// What is told when `banger` is to fill a screen and there is none.
-#[must_use]
-pub fn no_terminal() -> Failure {
-    Failure::Usage(Problem::new(
-        "cannot open the full-screen program",
-        "standard input and output are not both a terminal",
-        "in scripts use verbs such as `banger ls`; `banger --help` lists them",
-    ))
+/// Looks whether there is a screen for `banger` to fill: `both` is whether standard input and output
+/// are terminals, `kind` the one that `TERM` names.
+///
+/// # Errors
+/// What is in the way, as wrong usage.
+pub fn needs_screen(both: bool, kind: Option<&str>) -> Result<(), Failure> {
+    let (why, hint) = match (both, kind) {
+        (false, _) => (
+            "standard input and output are not both a terminal",
+            "in scripts use verbs such as `banger ls`; `banger --help` lists them",
+        ),
+        // An editor's shell, a debugger: sequences would be shown as they are.
+        (true, Some("dumb")) => (
+            "this terminal cannot draw (TERM is dumb)",
+            "use another, or verbs such as `banger ls`; `banger --help` lists them",
+        ),
+        (true, _) => return Ok(()),
+    };
+    Err(Failure::Usage(Problem::new("cannot open the full-screen program", why, hint)))
 }
 
 /// Holds a mounted image: for `images build`, by which alone it is started.
@@ -155,4 +166,21 @@ fn terminal_size() -> Size {
 fn now() -> UnixMs {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     UnixMs(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_full_screen_program_wants_a_terminal_that_can_draw() {
+        for kind in [None, Some(""), Some("linux"), Some("xterm-256color")] {
+            assert!(needs_screen(true, kind).is_ok());
+            assert!(matches!(needs_screen(false, kind), Err(Failure::Usage(_))));
+        }
+        let Err(Failure::Usage(problem)) = needs_screen(true, Some("dumb")) else {
+            panic!("a dumb terminal cannot draw");
+        };
+        assert!(problem.why.contains("TERM"), "{problem}");
+    }
 }
