@@ -21,10 +21,16 @@ pub fn copy_of(base: &Path, disk: &Path) -> Result<(), Problem> {
     };
     let dir = disk.parent().unwrap_or(disk);
     let free = free_space(dir).map_err(|e| fail(e.to_string()))?;
-    if free < SPARE {
-        return Err(fail(format!("{} has {} MiB free", dir.display(), free >> 20)));
+    if let Some(why) = too_little(free) {
+        return Err(fail(why));
     }
     copy_image(base, disk).map(drop).map_err(|e| fail(e.to_string()))
+}
+
+/// Why a build is not begun with so many bytes free, if it is not.
+fn too_little(free: u64) -> Option<String> {
+    let (free, needs) = (free >> 20, SPARE >> 20);
+    (free < needs).then(|| format!("{free} MiB are free, and a build begins with {needs} at least"))
 }
 
 /// Enlarges the disk and the file system on it.
@@ -80,6 +86,13 @@ mod tests {
         let mut mke2fs = Command::new("/sbin/mke2fs");
         let status = mke2fs.args(["-q", "-F", "-t", "ext4"]).arg(path).status();
         assert!(status.expect("mke2fs (package e2fsprogs)").success());
+    }
+
+    #[test]
+    fn too_little_room_is_told_with_what_is_needed() {
+        assert_eq!(too_little(SPARE), None);
+        let why = too_little(133 << 20).expect("too little");
+        assert!(why.contains("133 MiB") && why.contains("256"), "{why}");
     }
 
     #[test]
