@@ -134,8 +134,8 @@ fn verb(state: &State, action: Action) -> Option<String> {
         }
     }
     match why {
-        Some(_) if targets.len() > 1 => {
-            Some(format!("none of the {} marked machines can do that now", targets.len()))
+        Some(why) if targets.len() > 1 => {
+            Some(format!("none of the {} marked machines can do that now: {why}", targets.len()))
         }
         why => why,
     }

@@ -106,6 +106,15 @@ fn ask(action: Action, cx: &mut Cx<'_>) {
         _ => ("Stop", "The guest is asked to shut down; its disk stays as it is."),
     };
     let mut lines = vec![effect.to_owned()];
+    // It could not write what it has to: it is not let go on for that.
+    let held = vms.iter().filter(|vm| vm.phase == Phase::Paused && vm.problem.is_some()).count();
+    if held > 0 && action != Action::VmKill {
+        let which = if held == vms.len() { String::new() } else { format!("{held} of them: ") };
+        lines.push(format!(
+            "{which}paused for want of room, and turned off as it is: what it has not written \
+             to its disk is lost. Make room first to keep that."
+        ));
+    }
     if vms.len() < all {
         lines.push(format!("{} of the {all} marked cannot and are left alone.", all - vms.len()));
     }

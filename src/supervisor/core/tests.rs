@@ -5,7 +5,8 @@ use super::{
     world::{World, id, orphan, row, spec},
 };
 use crate::domain::{
-    Admission, CommandBody, ExitReason, ExitRecord, JobState, Phase, StepState, UnixMs, Wanted,
+    Admission, CommandBody, ExitReason, ExitRecord, JobState, MonitorPhase, NoticeLevel, Phase,
+    Problem, StepState, UnixMs, Wanted,
 };
 
 fn one() -> World {
@@ -416,4 +417,30 @@ fn a_vm_is_up_since_its_start_whatever_it_did_in_between() {
     world.queued(CommandBody::Kill(id(1)));
     world.settle();
     assert_eq!(up_since(&mut world), None);
+}
+
+#[test]
+fn that_a_vm_was_paused_for_want_of_room_is_told_once_and_a_users_pause_is_not() {
+    let mut world = running();
+    let told = |world: &World| {
+        let texts = world.notices.iter().map(|notice| notice.text.as_str());
+        texts.filter(|text| text.contains("almost full")).count()
+    };
+    let mut say = |phase, problem: Option<&Problem>| {
+        let monitor = world.monitors.get_mut(&id(1)).expect("it runs");
+        (monitor.phase, monitor.problem) = (phase, problem.cloned());
+        world.says(&id(1));
+        world.settle();
+        told(&world)
+    };
+    let full = Problem::new("the VM is paused: the disk is almost full", "", "make room");
+    assert_eq!(say(MonitorPhase::Paused, None), 0);
+    assert_eq!(say(MonitorPhase::Ready, None), 0);
+    assert_eq!(say(MonitorPhase::Paused, Some(&full)), 1);
+    assert_eq!(say(MonitorPhase::Paused, Some(&full)), 1, "that is no news");
+    assert_eq!(say(MonitorPhase::Ready, None), 1);
+    assert_eq!(say(MonitorPhase::Paused, Some(&full)), 2);
+    let last = world.notices.last().expect("one");
+    assert_eq!((last.level, last.hint.as_str()), (NoticeLevel::Warning, "make room"));
+    assert!(last.text.starts_with("web: "), "{last:?}");
 }

@@ -106,10 +106,20 @@ impl Core {
             vm.problem = None;
         }
         let (phase, boot) = (status.phase, status.boot.clone());
+        // Nobody asked for that: the host's disk is full.
+        let held = |status: &MonitorStatus| {
+            status.problem.clone().filter(|_| status.phase == MonitorPhase::Paused)
+        };
+        let news = held(&status).filter(|_| vm.status.as_ref().and_then(held).is_none());
+        let name = vm.row.spec.name.clone();
         vm.row.started.get_or_insert(status.since);
         vm.row.last_exit = None;
         vm.status = Some(status);
-        let Some(task) = &vm.task else {
+        if let Some(problem) = news {
+            let text = format!("{name}: {}", problem.what);
+            self.notice(NoticeLevel::Warning, Some(id.clone()), text, &problem.hint);
+        }
+        let Some(task) = self.vms.get(&id).and_then(|vm| vm.task.as_ref()) else {
             // Somebody started it while a start waited for the end of the run before.
             return self.settle(&id);
         };

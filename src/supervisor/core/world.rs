@@ -24,6 +24,8 @@ pub struct Monitor {
     pub stubborn: bool,
     /// Not even that: its socket does not answer.
     pub hung: bool,
+    /// What it says is wrong.
+    pub problem: Option<Problem>,
 }
 
 pub struct World {
@@ -348,9 +350,10 @@ impl World {
         row.started = Some(self.now);
         row.last_exit = None;
         let (stubborn, hung) = (self.stubborn, self.hung);
-        let was = self
-            .monitors
-            .insert(vm.clone(), Monitor { phase: MonitorPhase::Preparing, stubborn, hung });
+        let was = self.monitors.insert(
+            vm.clone(),
+            Monitor { phase: MonitorPhase::Preparing, stubborn, hung, problem: None },
+        );
         assert!(was.is_none(), "two monitors of {vm}");
         self.says(vm);
     }
@@ -369,7 +372,7 @@ impl World {
             address: None,
             dns_name: None,
             fill: None,
-            problem: None,
+            problem: self.monitors[vm].problem.clone(),
         };
         self.inbox.push_back(Input::MonitorUp(status));
     }

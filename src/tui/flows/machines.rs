@@ -316,3 +316,18 @@ fn the_detail_ends_where_its_text_does() {
     ui.send_keys("k");
     assert!(!ui.screen().contains(" Made "), "{}", ui.screen());
 }
+
+#[test]
+fn a_stop_of_what_is_paused_for_want_of_room_says_what_is_lost() {
+    let mut held = vm(1, "web", Phase::Paused);
+    held.problem = Some(Problem::new("the VM is paused: the disk is full", "", "make room"));
+    let mut ui = Ui::new(80, 24, fleet(vec![held, vm(2, "zero", Phase::Paused)]));
+    ui.send_keys("gg<space>x");
+    assert!(ui.screen().contains("Stop web?"), "{}", ui.screen());
+    assert!(ui.screen().contains("Make room first"), "{}", ui.screen());
+    ui.send_keys("n");
+    ui.send_keys("u");
+    ui.send_keys("Gx");
+    assert!(ui.screen().contains("Stop zero?"), "{}", ui.screen());
+    assert!(!ui.screen().contains("Make room first"), "{}", ui.screen());
+}

@@ -36,6 +36,7 @@ fn shell(ui: &mut Ui) -> FakeGuest {
 fn a_shell_gets_every_key_but_the_escape_chord() {
     let mut ui = Ui::new(80, 24, some());
     let guest = shell(&mut ui);
+    ui.wait_until("the title", |screen| screen.contains("web · root@web"));
     insta::assert_snapshot!(ui.screen());
     ui.send_keys("q?:1<esc><tab><ctrl-c><up><enter>");
     ui.wait_for("the keys", |_| guest.typed() == "q?:1\x1b\t\x03\x1b[A\r");
@@ -201,6 +202,13 @@ fn a_pane_of_a_paused_machine_says_so() {
     ui.wait_for("the keys", |_| guest.typed() == "id\r");
     ui.send_keys("<ctrl-]>");
     assert!(ui.screen().contains("‖ paused: p in Machines"), "{}", ui.screen());
+    // What goes on when there is room is not told to be let go on.
+    ui.picture(|fleet| {
+        let web = fleet.vms.iter_mut().find(|vm| vm.spec.name.as_str() == "web").unwrap();
+        let full = Problem::new("the VM is paused: the disk is full", "", "make room");
+        std::sync::Arc::make_mut(web).problem = Some(full);
+    });
+    assert!(ui.screen().contains("‖ the VM is paused: the disk is full"), "{}", ui.screen());
 }
 
 #[test]

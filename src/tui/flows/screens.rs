@@ -62,7 +62,7 @@ pub fn bridged() -> Fleet {
     db.problem = Some(Problem::new(
         "db is paused",
         "the host's disk is full",
-        "make room below /home, then p lets it go on",
+        "make room below /home: it goes on by itself",
     ));
     let mut web = on_bridge(1, "web", Phase::Running, 3);
     web.fill = fill(130 << 20);

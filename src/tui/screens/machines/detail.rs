@@ -156,10 +156,14 @@ fn overview(vm: &VmView, columns: u16, state: &State) -> Vec<Line> {
         Phase::Stopped | Phase::Crashed => "s starts it",
         Phase::Running if is_deaf(vm) => "c opens its serial console",
         Phase::Running => "o opens a shell, c the console",
+        // What was paused for want of room goes on when there is some: its problem says so.
+        Phase::Paused if vm.problem.is_some() => "",
         Phase::Paused => "p lets it go on",
         _ => "c opens the console",
     };
-    add("Next", next, Slot::TextDim);
+    if !next.is_empty() {
+        add("Next", next, Slot::TextDim);
+    }
     if let Some(command) = ssh_command(vm, state.ssh_key.as_deref()) {
         add("SSH", &command, Slot::Text);
     }

@@ -463,7 +463,11 @@ impl PanesScreen {
             // It would seem to hang.
             Some(entry) if entry.is_alive() && vm.is_some_and(|vm| vm.phase == Phase::Paused) => {
                 let leaves = if typing { format!("{escape} leaves; ") } else { String::new() };
-                (format!("‖ paused: {leaves}p in Machines lets it go on"), Slot::StatePaused)
+                let text = match vm.and_then(|vm| vm.problem.as_ref()) {
+                    Some(problem) => format!("‖ {leaves}{}", problem.what),
+                    None => format!("‖ paused: {leaves}p in Machines lets it go on"),
+                };
+                (text, Slot::StatePaused)
             }
             Some(entry) if entry.is_alive() && entry.then_shell => {
                 let leaves = if typing { format!("{escape} leaves · ") } else { String::new() };
