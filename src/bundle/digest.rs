@@ -1,9 +1,6 @@
 //! SHA-256 of files and of what goes into a step.
 
-use std::{
-    io::{self, Read},
-    path::Path,
-};
+use std::{io, path::Path};
 
 use sha2::{Digest, Sha256};
 
@@ -28,28 +25,28 @@ pub fn sha256_file(path: &Path, progress: impl FnMut(u64) -> bool) -> io::Result
     sha256_of(&mut sparse::Reader::open(path)?, progress, |_| Ok(()))
 }
 
-/// The same of all that can be read; each piece goes to `each` as well.
+/// The same of a file that is open; each piece goes to `each` as well.
 ///
 /// # Errors
 /// When it cannot be read; those of `each`.
 pub(super) fn sha256_of(
-    from: &mut impl Read,
+    from: &mut sparse::Reader,
     mut progress: impl FnMut(u64) -> bool,
     mut each: impl FnMut(&[u8]) -> io::Result<()>,
 ) -> io::Result<Option<String>> {
-    let mut buffer = vec![0; CHUNK];
+    let (mut buffer, zeros) = (vec![0; CHUNK], vec![0; CHUNK]);
     let mut hash = Sha256::new();
     let mut done = 0;
     loop {
         if !progress(done) {
             return Ok(None);
         }
-        match from.read(&mut buffer)? {
-            0 => return Ok(Some(hex(&hash.finalize()))),
-            n => {
-                hash.update(&buffer[..n]);
-                each(&buffer[..n])?;
-                done += n as u64;
+        match from.piece(&mut buffer, &zeros)? {
+            [] => return Ok(Some(hex(&hash.finalize()))),
+            piece => {
+                hash.update(piece);
+                each(piece)?;
+                done += piece.len() as u64;
             }
         }
     }

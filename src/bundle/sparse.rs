@@ -133,6 +133,32 @@ impl Reader {
         Ok(data)
     }
 
+    /// The next bytes, nothing at the end: data is read into `buffer`, of a hole come as many of
+    /// `zeros` as there are, so that nobody has to write any.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn piece<'a>(&mut self, buffer: &'a mut [u8], zeros: &'a [u8]) -> io::Result<&'a [u8]> {
+        let left = self.ahead()?;
+        let piece = if self.hole {
+            &zeros[..left.min(zeros.len())]
+        } else {
+            let n = left.min(buffer.len());
+            let n = self.file.read(&mut buffer[..n])?;
+            &buffer[..n]
+        };
+        self.at += piece.len() as u64;
+        Ok(piece)
+    }
+
+    /// How much is left of the data or the hole that it is in.
+    fn ahead(&mut self) -> io::Result<usize> {
+        if self.at < self.size && self.at >= self.until {
+            self.look()?;
+        }
+        Ok(usize::try_from(self.until - self.at).unwrap_or(usize::MAX))
+    }
+
     fn look(&mut self) -> io::Result<()> {
         let at = i64::try_from(self.at).map_err(io::Error::other)?;
         let data = match lseek(&self.file, at, Whence::SeekData) {
@@ -158,14 +184,7 @@ impl Reader {
 
 impl Read for Reader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.at >= self.size || buffer.is_empty() {
-            return Ok(0);
-        }
-        if self.at >= self.until {
-            self.look()?;
-        }
-        let left = usize::try_from(self.until - self.at).unwrap_or(usize::MAX);
-        let n = left.min(buffer.len());
+        let n = self.ahead()?.min(buffer.len());
         let n = if self.hole {
             buffer[..n].fill(0);
             n
@@ -231,6 +250,15 @@ mod tests {
         assert!((100_000..=bytes.len() as u64).contains(&data), "{data}");
         reader.read_to_end(&mut read).unwrap();
         assert!(read == bytes);
+        let (mut reader, mut read) = (Reader::open(&b).unwrap(), Vec::new());
+        let (mut buffer, zeros) = ([1; 5000], [0; 7000]);
+        loop {
+            match reader.piece(&mut buffer, &zeros).unwrap() {
+                [] => break,
+                piece => read.extend_from_slice(piece),
+            }
+        }
+        assert!(read == bytes, "in pieces");
     }
 
     #[test]
@@ -263,6 +291,8 @@ mod tests {
             let mut read = Vec::new();
             Reader::open(&path).unwrap().read_to_end(&mut read).unwrap();
             assert_eq!(read.len() as u64, size);
+            let piece = Reader::open(&path).unwrap().piece(&mut [1; 2], &[0; 2]).map(<[u8]>::len);
+            assert_eq!(piece.unwrap() as u64, size.min(2));
             let to = dir.path().join("b");
             copy(&path, &to).unwrap();
             assert_eq!(to.metadata().unwrap().len(), size);
