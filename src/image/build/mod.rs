@@ -5,6 +5,7 @@
 //! disk of a VM that is up. Whoever drives them decides what follows a failure.
 
 mod disk;
+mod host;
 mod mounted;
 mod parts;
 mod preview;
@@ -13,8 +14,9 @@ mod steps;
 mod unpacked;
 
 pub use disk::{check, copy_of, grow};
+pub use host::Host;
 pub use mounted::{HOLDER, Mounted, Session, shell_in};
-pub use parts::{Host, Parts, step_path};
+pub use parts::{Parts, step_path};
 pub use preview::{Change, Preview};
 pub use recipe::{parse, toml_of};
 pub use steps::{LIB, Step, all_digests, digests, scripts};

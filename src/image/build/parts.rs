@@ -1,108 +1,20 @@
-//! What the steps work with: the parts of a recipe, and what the host knows of mirrors, proxies
-//! and name servers, as files in a directory (`scripts/customize/lib.sh` says which).
+//! What the steps work with: the parts of a recipe, and what the host has for them, as files in a
+//! directory (`scripts/customize/lib.sh` says which).
 
 use std::{
     collections::BTreeSet,
-    env,
     fmt::Write as _,
     fs::{self, File},
     io::{self, BufWriter, Write as _},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
 };
 
-use super::{Step, scripts};
+use super::{Host, Step, scripts};
 use crate::domain::{FileInto, Preset, Problem, Recipe};
 
 /// The directory of the scripts in that of the work.
 const STEPS: &str = "steps";
-
-/// Variables that programs take a proxy from.
-const PROXIES: [&str; 8] = [
-    "http_proxy",
-    "https_proxy",
-    "ftp_proxy",
-    "no_proxy",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "FTP_PROXY",
-    "NO_PROXY",
-];
-
-/// The address under which a guest of a user network finds the host's loopback.
-const HOST_OF_GUEST: &str = "10.0.2.2";
-
-/// What the host has that a build is to use, too.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Host {
-    /// Its package sources: `ORIGIN|CODENAME|URI|RELEASE|COMPONENT`, a line each.
-    pub mirrors: String,
-    /// What its apt is told of proxies, and of mirrors that are behind.
-    pub apt_conf: String,
-    /// Its resolv.conf(5).
-    pub resolv_conf: String,
-    /// Proxies in our environment, by the names of their variables.
-    pub proxies: Vec<(String, String)>,
-}
-
-impl Host {
-    /// Looks at the host. What it does not have (apt, on another distribution) is empty.
-    #[must_use]
-    pub fn look() -> Self {
-        let format = "$(ORIGIN)|$(CODENAME)|$(REPO_URI)|$(RELEASE)|$(COMPONENT)";
-        let mirrors =
-            output("apt-get", &["indextargets", "--format", format, "Created-By: Packages"]);
-        let apt_conf = output("apt-config", &["dump"]).lines().filter(|l| is_passed_on(l)).fold(
-            String::new(),
-            |mut all, line| {
-                all.push_str(line);
-                all.push('\n');
-                all
-            },
-        );
-        let proxy = |name: &&str| Some(((*name).to_owned(), env::var(name).ok()?));
-        Self {
-            mirrors,
-            apt_conf,
-            resolv_conf: fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
-            proxies: PROXIES.iter().filter_map(proxy).filter(|(_, v)| !v.is_empty()).collect(),
-        }
-    }
-
-    /// As a VM is to have it: with name servers of its own, and what listens on the host's
-    /// loopback where a guest finds it.
-    #[must_use]
-    pub fn of_guest(mut self) -> Self {
-        let there = |text: &str| {
-            ["127.0.0.1", "localhost", "[::1]"].iter().fold(text.to_owned(), |text, loopback| {
-                text.replace(&format!("//{loopback}:"), &format!("//{HOST_OF_GUEST}:"))
-            })
-        };
-        self.resolv_conf.clear();
-        self.apt_conf = there(&self.apt_conf);
-        self.mirrors = there(&self.mirrors);
-        for (_, value) in &mut self.proxies {
-            *value = there(value);
-        }
-        self
-    }
-}
-
-/// Whether a line of `apt-config dump` is of use in another root.
-fn is_passed_on(line: &str) -> bool {
-    let name = line.split(' ').next().unwrap_or_default().to_ascii_lowercase();
-    let proxy = ["acquire::http::proxy", "acquire::https::proxy", "acquire::ftp::proxy"];
-    proxy.iter().any(|known| {
-        name == *known || name.strip_prefix(known).is_some_and(|rest| rest.starts_with("::"))
-    }) || ["acquire::check-valid-until", "acquire::check-date"].contains(&name.as_str())
-}
-
-fn output(program: &str, args: &[&str]) -> String {
-    let run = Command::new(program).args(args).env("LC_ALL", "C").stdin(Stdio::null()).output();
-    let run = run.ok().filter(|run| run.status.success());
-    run.map(|run| String::from_utf8_lossy(&run.stdout).into_owned()).unwrap_or_default()
-}
 
 /// What a build is given.
 #[derive(Clone, Debug)]
@@ -328,29 +240,5 @@ mod tests {
         let parts = Parts { recipe: &recipe, packages: "", host: &host, in_vm: false };
         let problem = parts.write(&dir.path().join("work")).expect_err("no such file");
         assert!(problem.why.contains("/nonexistent/x"), "{problem}");
-    }
-
-    #[test]
-    fn of_the_hosts_apt_only_the_way_to_its_mirrors_is_taken() {
-        for line in [
-            "Acquire::http::Proxy \"http://p:3142\";",
-            "Acquire::http::Proxy::deb.example \"DIRECT\";",
-            "Acquire::Check-Valid-Until \"false\";",
-        ] {
-            assert!(is_passed_on(line), "{line}");
-        }
-        for line in ["APT::Sandbox::User \"_apt\";", "Acquire::http::Proxy-Auto-Detect \"x\";"] {
-            assert!(!is_passed_on(line), "{line}");
-        }
-        let host = Host {
-            apt_conf: "Acquire::http::Proxy \"http://localhost:3142\";".into(),
-            resolv_conf: "nameserver 127.0.0.53".into(),
-            proxies: vec![("http_proxy".into(), "http://127.0.0.1:8080/".into())],
-            ..Host::default()
-        };
-        let guest = host.of_guest();
-        assert!(guest.apt_conf.contains("//10.0.2.2:3142"), "{guest:?}");
-        assert_eq!(guest.proxies[0].1, "http://10.0.2.2:8080/");
-        assert_eq!(guest.resolv_conf, "");
     }
 }
