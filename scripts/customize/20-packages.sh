@@ -47,9 +47,11 @@ fi
 say "to change: $(tr '\n' ' ' <"$WORK/difference")"
 
 # apt WORDS...: what is half-written when the power fails is thrown away as a whole, so dpkg need
-# not wait for the disk.
+# not wait for the disk. Of apt's two caches the one that others are made of is left out: it would
+# be written, and the other made again when all is installed, for nobody.
 apt() {
     apt-get -q -y -o Acquire::Retries=3 -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-unsafe-io \
+        -o Dir::Cache::srcpkgcache= \
         -o Dpkg::Options::=--force-confold -o Dpkg::Options::=--force-confdef \
         -o Acquire::Languages=none "$@"
 }
