@@ -102,6 +102,7 @@ if [ -n "$took" ]; then
     echo "seconds in the lab:"
     awk '{ printf "%7s ", $1; $1 = ""; print }' <<<"$took"
 fi
+grep '^a machine of the lab failed' "$log" || true
 if [ "$failed" != 0 ]; then
     echo "failed ($failed):"
     failed_tests

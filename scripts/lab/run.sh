@@ -12,6 +12,7 @@
 #   --disk FILE           keeps the lab's disk in FILE: a later run with it is the same machine,
 #                         rebooted (default: all that was written is forgotten)
 #   --pid-file FILE       where QEMU's process id is put: killing it is the power cut
+#   --monitor SOCKET      where QEMU's monitor is to be, to ask it why nothing goes on
 #   --timeout SECONDS     for all of it (default 600; 0: none)
 #
 # In the lab: /lab/bin is on PATH and has `banger`; /lab/lib/banger is the runtime directory, where
@@ -44,7 +45,7 @@ fail() {
     exit 125
 }
 
-copies=() variables=() command='' mode=run disk='' pid_file='' limit=600
+copies=() variables=() command='' mode=run disk='' pid_file='' monitor='' limit=600
 banger=$target/debug/banger
 [ -e "$banger" ] || banger=''
 while [ $# -gt 0 ]; do
@@ -54,6 +55,7 @@ while [ $# -gt 0 ]; do
     --env) variables+=("$2") && shift ;;
     --disk) disk=$2 && shift ;;
     --pid-file) pid_file=$2 && shift ;;
+    --monitor) monitor=$2 && shift ;;
     --timeout) limit=$2 && shift ;;
     --shell) mode=shell limit=0 ;;
     --prepare) mode=prepare ;;
@@ -147,6 +149,10 @@ kernel+=" net.ifnames=0 systemd.show_status=0 lab.mode=$mode ${BANGER_LAB_APPEND
 # With norandmaps a program lies where it lay when it ran before, and what the emulator has
 # translated of it serves again: `banger ls` 0.3 s instead of 0.9.
 kernel+=" norandmaps"
+# The emulator may lose an interrupt where it enters a guest with another one (it sets that one's bit
+# without the lock, in helper_vmrun). Of a clock that is set anew at each of its interrupts, that is
+# the last; one that ticks by itself goes on.
+kernel+=" nohz=off highres=off"
 # Page tables of five levels only make longer what is walked here: a guest's and, for each of its
 # steps, the host's. With erms or fsrm, a kernel copies and clears by the byte, which is emulated
 # byte by byte: 7 times as long, and a quarter of a VM's life.
@@ -162,6 +168,7 @@ qemu=(qemu-system-x86_64 -machine q35 -accel "tcg,thread=multi" -cpu "max,-la57,
 # gateway and nothing else.
 qemu+=(-netdev "user,id=uplink,net=198.51.100.0/24,host=198.51.100.1,ipv6=off,restrict=on"
     -device "virtio-net-pci,netdev=uplink,host_mtu=1400")
+[ -z "$monitor" ] || qemu+=(-monitor "unix:$monitor,server=on,wait=off")
 drive host "$root"
 drive share "file=$work/share.ext4,readonly=on"
 [ -z "$bundle" ] || drive bundle "file=$bundle,readonly=on"

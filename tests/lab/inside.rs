@@ -30,11 +30,15 @@ const PART: &str = "part";
 
 /// How long a scenario may take. More than [`PATIENCE`](crate::common::PATIENCE): a wait that is
 /// in vain says what for.
-pub const SCENARIO_MAX: Duration = Duration::from_secs(480);
+pub const SCENARIO_MAX: Duration = Duration::from_secs(300);
 /// How long what ends may take until it is gone.
 const SETTLE_MAX: Duration = Duration::from_secs(15);
 /// How often a wait looks.
 const LOOK: Duration = Duration::from_millis(50);
+/// How often we say that this machine lives, whatever a scenario does meanwhile.
+pub const PULSE: Duration = Duration::from_secs(5);
+/// The word for that.
+const ALIVE: &str = "alive";
 
 /// Where we keep what must not be in a picture.
 const OURS: &str = "/var/cache/lab";
@@ -75,6 +79,12 @@ pub fn main(args: &[String]) -> ExitCode {
     });
     match word.as_str() {
         "all" => {
+            thread::spawn(|| {
+                loop {
+                    tell(ALIVE);
+                    thread::sleep(PULSE);
+                }
+            });
             // So that nothing that still starts is taken for something left behind. The status
             // says more than that: "degraded" is for the scenarios to find.
             let _ = Command::new("systemctl").args(["is-system-running", "--wait"]).output();

@@ -11,6 +11,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod inside;
+mod machine;
 mod outside;
 mod picture;
 mod scenarios;

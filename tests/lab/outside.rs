@@ -3,30 +3,23 @@
 use std::{
     collections::BTreeSet,
     env, fs,
-    io::{BufRead, BufReader, Read, Write, stdout},
-    path::{Path, PathBuf},
-    process::{Child, Command, ExitCode, Stdio},
-    thread,
-    time::{Duration, Instant},
+    io::{Write, stdout},
+    path::Path,
+    process::ExitCode,
+    time::Instant,
 };
-
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
-use serde_json::Value;
 
 use crate::{
     Test,
     common::{runtime_dir, skip},
-    inside::{FIGURE, MARK, SCENARIO_MAX, Step, WORD},
-    scenarios::programs::PREFIX,
+    inside::{FIGURE, MARK, Step},
+    machine::Machine,
 };
 
-/// How long a machine that is busy may take until it has booted.
-const BOOT_MAX: Duration = Duration::from_secs(240);
-/// What a step may take beside the scenario itself: pictures, and waiting for udev.
-const AROUND_MAX: Duration = Duration::from_secs(120);
+/// What begins the line that tells of one that did. `scripts/test.sh` sums these up.
+const MISHAP: &str = "a machine of the lab failed, not what it ran: ";
+/// How many machines may end, or stand still, for no reason of the tests'.
+const MISHAPS_MAX: u32 = 2;
 
 /// What is wanted, by the arguments that test programs have.
 #[derive(Default)]
@@ -164,15 +157,15 @@ fn run(tests: &[Test], wanted: &Wanted, sum: &mut Sum) {
     let disk = (!cut.is_empty()).then(|| tmp.path().join("host.ext4"));
     let mut steps: Vec<(Step, Test)> = whole.into_iter().map(|t| (Step::Whole, t)).collect();
     steps.extend(cut.into_iter().flat_map(|t| [(Step::Before, t), (Step::After, t)]));
-    let mut again = true;
+    let mut mishaps = 0;
     while !steps.is_empty() {
         // What comes after a cut comes after a boot.
         let cut = steps.iter().position(|(step, _)| *step == Step::Before);
         let now = cut.map_or(steps.len(), |cut| cut + 1);
         let life = boot(&steps[..now], disk.as_deref(), tmp.path(), wanted, sum);
-        if life.emulator_failed && again {
-            println!("the emulator's AMD-V failed, not what it ran: once more, from there on");
-            again = false;
+        if let Some(why) = life.mishap.as_ref().filter(|_| mishaps < MISHAPS_MAX) {
+            mishaps += 1;
+            println!("{MISHAP}{why}: another one, from there on");
         } else if !life.was_cut && !life.failed {
             let left = steps[..now].iter().map(|(_, test)| test.name());
             let mut left = left.filter(|name| !sum.has(name)).collect::<Vec<_>>().into_iter();
@@ -207,10 +200,8 @@ struct Life {
     was_cut: bool,
     /// Whether it ended because a test failed, and may have left what spoils others.
     failed: bool,
-    /// Whether it ended because the lab's kernel died where it enters and leaves a guest, or without
-    /// a word. Seen with QEMU 7.2 and two CPUs: it comes back with the stack of another, and what then
-    /// tries to say so has none either.
-    emulator_failed: bool,
+    /// How the emulator failed, if it did: see [`Machine::end`].
+    mishap: Option<String>,
     /// What the test that was under way at the end has said.
     log: String,
 }
@@ -223,13 +214,10 @@ fn boot(
     wanted: &Wanted,
     sum: &mut Sum,
 ) -> Life {
-    let pid_file = tmp.join("pid");
-    let mut lab = Lab::boot(steps, disk, &pid_file);
+    let mut machine = Machine::boot(steps, disk, tmp);
     let mut life = Life::default();
     let (mut log, mut figure) = (String::new(), String::new());
-    let lines = BufReader::new(lab.0.stdout.take().expect("piped"));
-    for line in lines.split(b'\n').map_while(Result::ok) {
-        let line = String::from_utf8_lossy(&line).into_owned();
+    while let Some(line) = machine.line() {
         let Some(said) = line.strip_prefix(MARK) else {
             println!("{line}");
             continue;
@@ -240,6 +228,7 @@ fn boot(
         let time = words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
         match word {
             "begin" => {
+                machine.begins();
                 life.begun = true;
                 log.clear();
                 figure.clear();
@@ -265,102 +254,17 @@ fn boot(
             }
             "cut" => {
                 life.was_cut = true;
-                let pid = fs::read_to_string(&pid_file).expect("its process id");
-                let pid = pid.trim().parse().expect("a number");
-                kill(Pid::from_raw(pid), Signal::SIGKILL).expect("a power cut");
+                machine.cut_power();
             }
             _ => {}
         }
         stdout().flush().expect("someone listens");
     }
-    let said = lab.end();
+    let (said, mishap) = machine.end();
     if !life.was_cut && !said.is_empty() {
         println!("{said}");
-        let by_itself = said.contains("(QEMU: 0,") && !said.contains("Kernel panic");
-        life.emulator_failed = by_itself || said.contains("svm_vcpu_");
+        life.mishap = mishap;
     }
     life.log = log;
     life
-}
-
-/// The test programs that are to be brought along: names and paths, as cargo says.
-fn programs(steps: &[(Step, Test)]) -> Vec<(String, String)> {
-    let named = |test: &Test| test.scenario.name.strip_prefix(PREFIX);
-    let names: Vec<&str> = steps.iter().filter_map(|(_, test)| named(test)).collect();
-    if names.is_empty() {
-        return Vec::new();
-    }
-    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
-    cargo.args(["test", "--locked", "--no-run", "--message-format=json"]);
-    cargo.args(names.iter().flat_map(|name| ["--test", name]));
-    let said = cargo.stderr(Stdio::inherit()).output().expect("cargo");
-    let artifact = |line: &str| {
-        let message: Value = serde_json::from_str(line).ok()?;
-        let name = message["target"]["name"].as_str()?;
-        names.contains(&name).then_some(())?;
-        Some((name.to_owned(), message["executable"].as_str()?.to_owned()))
-    };
-    String::from_utf8_lossy(&said.stdout).lines().filter_map(artifact).collect()
-}
-
-/// The running script; it ends with us, and the emulator with it.
-struct Lab(Child, Option<thread::JoinHandle<String>>);
-
-impl Lab {
-    fn boot(steps: &[(Step, Test)], disk: Option<&Path>, pid_file: &Path) -> Self {
-        let top = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let mut this = env::current_exe().expect("this program").into_os_string();
-        this.push(":scenarios");
-        let mut command = Command::new(top.join("scripts/lab/run.sh"));
-        // Far more than it takes: what hangs is to end by its own name.
-        let most = BOOT_MAX + (SCENARIO_MAX + AROUND_MAX) * steps.len().try_into().expect("few");
-        command.args(["--timeout", &most.as_secs().to_string(), "--pid-file"]).arg(pid_file);
-        command.args(["--banger", env!("CARGO_BIN_EXE_banger"), "--copy"]).arg(this);
-        for (name, path) in programs(steps) {
-            command.arg("--copy").arg(format!("{path}:{name}"));
-        }
-        if let Some(disk) = disk {
-            command.arg("--disk").arg(disk);
-        }
-        let steps = steps.iter().map(|(step, test)| format!(" {} {}", step.word(), test.name()));
-        // What test programs know by its place here is there, too.
-        let banger = Path::new(env!("CARGO_BIN_EXE_banger"));
-        let (tmp, dir) = (env!("CARGO_TARGET_TMPDIR"), banger.parent().expect("a directory"));
-        let places =
-            format!("mkdir -p '{tmp}' '{0}'; ln -sf /lab/bin/banger '{0}/'", dir.display());
-        let steps: String = steps.collect();
-        command.arg(format!("{places}; exec /lab/scenarios {WORD} all{steps}"));
-        if env::var_os("CARGO_TARGET_DIR").is_none() && env::var_os("BANGER_LAB_DIR").is_none() {
-            // Beside what cargo has built, wherever that is.
-            let tmp: PathBuf = env!("CARGO_TARGET_TMPDIR").into();
-            command.env("BANGER_LAB_DIR", tmp.parent().expect("the target directory").join("lab"));
-        }
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("scripts/lab/run.sh");
-        let mut stderr = child.stderr.take().expect("piped");
-        let said = thread::spawn(move || {
-            let mut said = Vec::new();
-            // What could be read is what it said.
-            let _ = stderr.read_to_end(&mut said);
-            String::from_utf8_lossy(&said).into_owned()
-        });
-        Self(child, Some(said))
-    }
-
-    /// Waits for its end: what it had to say beside what came from the lab.
-    fn end(&mut self) -> String {
-        let _ = self.0.wait();
-        self.1.take().and_then(|said| said.join().ok()).unwrap_or_default()
-    }
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        if self.1.is_some() {
-            // A panic: the script ends the emulator when it is told to end.
-            let _ = kill(Pid::from_raw(self.0.id().cast_signed()), Signal::SIGTERM);
-            let _ = self.0.wait();
-        }
-    }
 }
