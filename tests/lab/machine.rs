@@ -50,7 +50,9 @@ pub struct Machine {
     heard: Option<Instant>,
     /// When the step began that it is at.
     begun: Option<Instant>,
-    /// Why it was switched off, if it did nothing any more.
+    /// Whether we have switched it off.
+    is_off: bool,
+    /// Why, if it did nothing any more that a test could have kept it from.
     stood_still: Option<String>,
 }
 
@@ -115,6 +117,7 @@ impl Machine {
             sockets,
             heard: None,
             begun: None,
+            is_off: false,
             stood_still: None,
         }
     }
@@ -123,23 +126,20 @@ impl Machine {
     /// more is switched off.
     pub fn line(&mut self) -> Option<String> {
         loop {
-            match self.lines.recv_timeout(PULSE) {
-                Ok(line) => {
-                    if line.starts_with(MARK) {
-                        self.heard = Some(Instant::now());
-                    }
-                    return Some(line);
-                }
+            let line = self.lines.recv_timeout(PULSE);
+            if line.as_ref().is_ok_and(|line| line.starts_with(MARK)) {
+                self.heard = Some(Instant::now());
+            }
+            if !self.is_off
+                && let Some(why) = self.stands_still()
+            {
+                println!("{why}; its CPUs:\n{}", self.registers());
+                self.cut_power();
+            }
+            match line {
+                Ok(line) => return Some(line),
                 Err(RecvTimeoutError::Disconnected) => return None,
-                Err(RecvTimeoutError::Timeout) => {
-                    if self.stood_still.is_none()
-                        && let Some(why) = self.stands_still()
-                    {
-                        println!("{why}; its CPUs:\n{}", self.registers());
-                        self.stood_still = Some(why);
-                        self.cut_power();
-                    }
-                }
+                Err(RecvTimeoutError::Timeout) => {}
             }
         }
     }
@@ -150,31 +150,30 @@ impl Machine {
     }
 
     /// Switches it off.
-    pub fn cut_power(&self) {
+    pub fn cut_power(&mut self) {
+        self.is_off = true;
         let pid = fs::read_to_string(&self.pid_file).expect("its process id");
         let pid = pid.trim().parse().expect("a number");
         kill(Pid::from_raw(pid), Signal::SIGKILL).expect("a power cut");
     }
 
     /// Why nothing is to be expected of it any more.
-    fn stands_still(&self) -> Option<String> {
-        let over = |since: Instant, most: Duration| since.elapsed() > most;
-        match (self.heard, self.begun) {
-            (Some(heard), _) if over(heard, SILENCE_MAX) => {
-                Some(format!("it was silent for {SILENCE_MAX:?}"))
-            }
-            (_, Some(begun)) if over(begun, SCENARIO_MAX + AROUND_MAX) => {
-                let most = SCENARIO_MAX + AROUND_MAX;
-                Some(format!("what it was at did not end within {most:?}"))
-            }
-            // What it boots from may have to be made first.
-            (None, _) => {
-                let booted = fs::metadata(&self.pid_file).ok()?.modified().ok()?;
-                let long = booted.elapsed().is_ok_and(|long| long > BOOT_MAX);
-                long.then(|| format!("it did not come up within {BOOT_MAX:?}"))
-            }
-            _ => None,
+    fn stands_still(&mut self) -> Option<String> {
+        let most = SCENARIO_MAX + AROUND_MAX;
+        if self.begun.is_some_and(|begun| begun.elapsed() > most) {
+            // It lives, so this is the test's own: it fails.
+            return Some(format!("what it was at did not end within {most:?}"));
         }
+        self.stood_still = if let Some(heard) = self.heard {
+            let silent = heard.elapsed() > SILENCE_MAX;
+            silent.then(|| format!("it was silent for {SILENCE_MAX:?}"))
+        } else {
+            // What it boots from may have to be made first.
+            let begun = fs::metadata(&self.pid_file).and_then(|file| file.modified()).ok()?;
+            let long = begun.elapsed().is_ok_and(|long| long > BOOT_MAX);
+            long.then(|| format!("it did not come up within {BOOT_MAX:?}"))
+        };
+        self.stood_still.clone()
     }
 
     /// Where its CPUs are, for who wants to know why.
