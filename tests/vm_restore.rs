@@ -145,3 +145,35 @@ fn entries(dir: &Path) -> Vec<String> {
     found.sort();
     found
 }
+
+/// As in a cron job, or behind `su`: `XDG_RUNTIME_DIR` is not what it was where the VM was started.
+#[test]
+fn who_has_another_runtime_directory_finds_what_runs_and_does_it_no_harm() {
+    let test = "who_has_another_runtime_directory_finds_what_runs_and_does_it_no_harm";
+    let Some(home) = Home::with_runtime(test, Load::Light) else { return };
+    home.ok(&["create", "web", "--image", "tiny", "--start"]);
+    let monitor = home.only("monitor", &home.monitors());
+    let other = home.path().join("r2");
+    let elsewhere = |args: &[&str]| {
+        let mut command = home.command(args);
+        command.env("XDG_RUNTIME_DIR", &other);
+        let said = home.run_with(command, b"");
+        assert_eq!(said.code, Some(0), "{args:?}: {said:?}\n{}", home.report());
+        said.out
+    };
+    let list: serde_json::Value =
+        serde_json::from_str(&elsewhere(&["ls", "--json"])).expect("JSON");
+    let is_up = |state: &str| ["booting", "running"].contains(&state);
+    assert!(is_up(list["vms"][0]["state"].as_str().expect("a word")), "{list}");
+    assert_eq!(elsewhere(&["doctor", "--clean", "--yes"]), "nothing is left over on this host\n");
+    assert_eq!(home.only("monitor", &home.monitors()), monitor);
+    elsewhere(&["start", "web", "--wait"]);
+    assert_eq!(elsewhere(&["ssh", "web", "hostname"]), "web\n");
+    elsewhere(&["kill", "web"]);
+    home.assert_nothing_runs();
+    // None runs: it is theirs who start it now.
+    elsewhere(&["start", "web"]);
+    assert!(is_up(&home.state("web")));
+    home.ok(&["kill", "web"]);
+    home.assert_nothing_runs();
+}

@@ -17,6 +17,7 @@ mod clear;
 pub mod client;
 mod clock;
 mod console;
+mod elsewhere;
 mod frames;
 mod ground;
 mod log;
@@ -37,6 +38,7 @@ mod stage;
 mod unheard;
 
 pub use clear::{VmmDetail, clear};
+pub use elsewhere::{elsewhere, in_force};
 pub use ground::Ground;
 pub use log::BoundedLog;
 pub use network::{Renumbered, renumber};

@@ -24,6 +24,7 @@ use super::{
     clear::clear,
     clock::Clock,
     console::{Console, LOG_LIMIT, pump},
+    elsewhere::elsewhere,
     ground::{Ground, write_down},
     log::BoundedLog,
     machine::{Life, enter},
@@ -150,6 +151,10 @@ impl Prepared {
         };
 
         let store = Store::open(&args.layout.database())?;
+        if let Some(there) = elsewhere(&store, &args.layout, &args.vm)? {
+            let why = format!("it is running already, with its sockets in {}", there.run.display());
+            return Err(fail(why, "set XDG_RUNTIME_DIR as it was where it was started"));
+        }
         let lock = FileLock::try_exclusive(paths.run_lock())
             .map_err(|e| io_fail("its lock", e))?
             .ok_or_else(|| fail("it is running already".into(), ""))?

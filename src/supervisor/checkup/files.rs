@@ -8,7 +8,7 @@ use crate::{
     domain::{ByteSize, CheckView, HostReport, Layout, Problem},
     host::disk,
     image::Catalog,
-    monitor::Ground,
+    monitor::{self, Ground},
     store::{self, Store},
 };
 
@@ -80,7 +80,11 @@ pub(super) fn database(layout: &Layout, calls: u32, report: &mut HostReport) {
     report.calls = calls;
     report.checks.push(backup(&path, vms));
     report.checks.extend(spare(&path));
-    match Ground::find(&store, layout) {
+    let layout = match monitor::in_force(&store, layout.clone()) {
+        Ok(layout) => layout,
+        Err(problem) => return report.checks.push(CheckView::failed("ledger", problem)),
+    };
+    match Ground::find(&store, &layout) {
         Ok(ground) => {
             ledger::look(&ground, report);
             report.checks.push(network::subnet(&ground));

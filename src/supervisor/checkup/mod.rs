@@ -22,7 +22,7 @@ use crate::{
         VmmKind,
     },
     host::dirs,
-    monitor::Ground,
+    monitor::{self, Ground},
     store::Store,
 };
 
@@ -116,7 +116,8 @@ pub fn clean(
     tell: &mut dyn FnMut(usize, &Result<(), Problem>),
 ) -> Result<(), Problem> {
     let store = Store::open(&layout.database())?;
-    let ground = Ground::find(&store, layout)?;
+    let layout = monitor::in_force(&store, layout.clone())?;
+    let ground = Ground::find(&store, &layout)?;
     let mut left = Vec::new();
     audit::remove(&ground, orphans, now(), &mut |index, removed| {
         if let (Err(problem), Some(orphan)) = (removed, orphans.get(index)) {

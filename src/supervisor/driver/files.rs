@@ -16,7 +16,7 @@ use crate::{
         lock::{self, FileLock},
     },
     image::{BaseImage, Catalog, content},
-    monitor::{Ground, clear},
+    monitor::{Ground, clear, elsewhere},
     store::{Store, VmState},
     supervisor::{driver::snapshot, extras::Given, ssh_key},
 };
@@ -164,7 +164,7 @@ pub fn clean_up(
     vm: &VmId,
     lost: &ExitRecord,
 ) -> Result<(), Problem> {
-    let Some(lock) = run_lock(layout, vm)? else { return Ok(()) };
+    let Some(lock) = run_lock(layout, store, vm)? else { return Ok(()) };
     store.record_lost(vm, lost)?;
     fault::point("the end of a lost run was written down");
     let left = clear(&Ground::find(store, layout)?, vm);
@@ -185,8 +185,8 @@ pub fn clean_up(
 /// If it runs, if another banger has finished making it, or the file system's word.
 pub fn delete(layout: &Layout, store: &Store, vm: &VmId) -> Result<(), Problem> {
     let fail = |why: String, hint: &str| Problem::new("cannot remove the VM's files", why, hint);
-    let lock =
-        run_lock(layout, vm)?.ok_or_else(|| fail("it is running".to_owned(), "stop it first"))?;
+    let lock = run_lock(layout, store, vm)?
+        .ok_or_else(|| fail("it is running".to_owned(), "stop it first"))?;
     if store.vm(vm)?.is_some_and(|row| row.state == VmState::Ready) {
         return Err(fail("another banger needs them".to_owned(), "look again"));
     }
@@ -205,7 +205,19 @@ pub fn delete(layout: &Layout, store: &Store, vm: &VmId) -> Result<(), Problem> 
 }
 
 /// Held by whoever runs a VM, or must be sure that nobody does; `None` if it runs.
-pub(super) fn run_lock(layout: &Layout, vm: &VmId) -> Result<Option<FileLock>, Problem> {
+pub(super) fn run_lock(
+    layout: &Layout,
+    store: &Store,
+    vm: &VmId,
+) -> Result<Option<FileLock>, Problem> {
+    if let Some(there) = elsewhere(store, layout, vm)? {
+        let (there, here) = (there.run.display(), layout.run.display());
+        return Err(Problem::new(
+            "the VM cannot be reached",
+            format!("it runs with its sockets in {there}, and they are looked for in {here}"),
+            "start banger again: it looks where VMs run",
+        ));
+    }
     let path = layout.vm(vm).run_lock();
     let lock = FileLock::try_exclusive(&path).map_err(|e| {
         let hint = "`banger doctor` checks the directories";

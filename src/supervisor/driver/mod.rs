@@ -43,6 +43,7 @@ use super::{
 use crate::{
     domain::{Admission, CommandBody, Denied, Extras, Fleet, Notice, Problem, UnixMs, VmId},
     host::fault,
+    monitor,
     store::Store,
 };
 
@@ -95,6 +96,12 @@ impl Drop for SupervisorGuard {
 pub fn start(options: Options) -> Result<(SupervisorHandle, SupervisorGuard), Problem> {
     fault::arm("ui");
     let store = Store::open(&options.layout.database())?;
+    let layout = monitor::in_force(&store, options.layout.clone())?;
+    if layout != options.layout {
+        let run = layout.run.display();
+        tracing::info!(%run, "VMs run with their sockets there: XDG_RUNTIME_DIR is another here");
+    }
+    let options = Options { layout, ..options };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("supervisor")

@@ -32,7 +32,8 @@ pub fn recreate(
 ) -> Result<(), Problem> {
     let fail =
         |why: &str, hint: &str| Problem::new("cannot make the disk of the VM anew", why, hint);
-    let lock = run_lock(layout, vm)?.ok_or_else(|| fail("it is running", "stop it first"))?;
+    let lock =
+        run_lock(layout, store, vm)?.ok_or_else(|| fail("it is running", "stop it first"))?;
     let row = store.vm(vm)?.ok_or_else(|| fail("another banger deleted it", ""))?;
     match row.state {
         VmState::Ready => make(host, layout, store, catalog, &row)?,

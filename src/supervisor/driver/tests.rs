@@ -4,12 +4,12 @@ use super::*;
 use crate::{
     bundle::Configured,
     domain::{
-        BootTimes, Layout, MonitorEvent, MonitorPhase, MonitorReply, MonitorStatus, NamesSettings,
-        NetworkKind, OverlayKind, Phase, VmDraft, VmmKind,
+        BootTimes, ExitReason, ExitRecord, Layout, MonitorEvent, MonitorPhase, MonitorReply,
+        MonitorStatus, NamesSettings, NetworkKind, OverlayKind, Phase, VmDraft, VmmKind,
     },
     host::lock::FileLock,
     session::wire::encode_control,
-    store::{VmRow, VmState},
+    store::{LedgerKind, VmRow, VmState},
 };
 
 fn options(dir: &Path) -> Options {
@@ -115,4 +115,45 @@ fn a_verbs_picture_waits_for_a_monitor_that_is_slow_to_answer() {
     let stream = monitor.join().expect("a monitor");
     drop((lock, stream));
     guard.finish();
+}
+
+/// One whose sockets are where another value of `XDG_RUNTIME_DIR` leads.
+#[test]
+fn a_machine_that_runs_by_other_paths_is_not_cleared_away() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let layout = options(dir.path()).layout;
+    let there = Layout { run: dir.path().join("there"), ..layout.clone() };
+    let id = VmId::from_bytes([0, 0, 0, 1]);
+    let draft = VmDraft {
+        name: "web".into(),
+        image: "tiny".into(),
+        vcpus: "1".into(),
+        memory: "128".into(),
+        ..VmDraft::default()
+    };
+    let mut row = VmRow::new(
+        id.clone(),
+        draft.validate().expect("valid"),
+        OverlayKind::SparseCopy,
+        UnixMs(1),
+    );
+    row.state = VmState::Ready;
+    let store = Store::open(&layout.database()).expect("a store");
+    store.insert_vm(&row).expect("stored");
+    store.record_start(&id, UnixMs(2), VmmKind::QemuTcg, None).expect("stored");
+    let paths = there.vm(&id);
+    std::fs::create_dir_all(paths.run_dir()).expect("made");
+    let key = paths.run_dir().to_str().expect("UTF-8");
+    store.note(&id, LedgerKind::Directory, key, &serde_json::json!(null)).expect("noted");
+    let lock = FileLock::try_exclusive(paths.run_lock()).expect("a lock").expect("free");
+
+    let lost = ExitRecord { at: UnixMs(3), reason: ExitReason::MonitorLost };
+    let refused = files::clean_up(&layout, &store, &id, &lost).expect_err("it runs");
+    assert!(refused.why.contains(there.run.to_str().expect("UTF-8")), "{refused}");
+    files::delete(&layout, &store, &id).expect_err("it runs");
+    assert!(store.vm(&id).expect("read").expect("there").run_is_open());
+    assert!(paths.run_dir().exists() && store.entries(&id).expect("read").len() == 1);
+    drop(lock);
+    files::clean_up(&layout, &store, &id, &lost).expect("nobody runs it");
+    assert!(!paths.run_dir().exists() && store.entries(&id).expect("read").is_empty());
 }
