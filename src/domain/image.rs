@@ -402,6 +402,15 @@ pub struct ImageFacts {
     pub recipe: Option<Recipe>,
 }
 
+/// Whether two drafts are of the same image, whichever step of the wizard they were left at.
+#[must_use]
+pub fn is_same_draft(one: &str, other: &str) -> bool {
+    fn lines(text: &str) -> impl Iterator<Item = &str> {
+        text.lines().filter(|line| !line.starts_with("step = "))
+    }
+    lines(one).eq(lines(other))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

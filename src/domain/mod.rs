@@ -32,7 +32,7 @@ pub use host::{Fill, HostCall};
 pub use id::VmId;
 pub use image::{
     BadImageName, BuildPreview, FileInto, ImageFacts, ImageName, ImageOrigin, ImageView, Outdated,
-    PackageChange, PackageDiff, Preset, Recipe, StaleReason, UserInto, outdated,
+    PackageChange, PackageDiff, Preset, Recipe, StaleReason, UserInto, is_same_draft, outdated,
 };
 pub use job::{JobId, JobState, JobView, Progress, StepState, StepView};
 pub use monitor::{

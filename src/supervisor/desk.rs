@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::{Options, asked::output_unless, driver::look::catalog};
 use crate::{
-    domain::{BuildPreview, ImageFacts, ImageName, Problem, Recipe},
+    domain::{BuildPreview, ImageFacts, ImageName, Problem, Recipe, is_same_draft},
     image::{PackageManifest, write_file},
 };
 
@@ -50,15 +50,6 @@ pub trait ImageDesk: Send + Sync {
     /// # Errors
     /// If they cannot be removed.
     fn built(&self, image: &str, draft: &str) -> Result<(), Problem>;
-}
-
-/// Whether two drafts are of the same image, whichever step of the wizard they were left at.
-#[must_use]
-pub fn is_same_draft(one: &str, other: &str) -> bool {
-    fn lines(text: &str) -> impl Iterator<Item = &str> {
-        text.lines().filter(|line| !line.starts_with("step = "))
-    }
-    lines(one).eq(lines(other))
 }
 
 /// The lines of a package manifest: sorted, each once, without comments.

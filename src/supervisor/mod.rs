@@ -14,7 +14,7 @@ pub mod renumber;
 mod sessions;
 mod ssh_key;
 
-pub use desk::{ImageDesk, is_same_draft, read_packages};
+pub use desk::{ImageDesk, read_packages};
 pub use driver::{SupervisorGuard, look::catalog, start};
 pub use handle::{Command, ConsoleKind, OpenSession, RUN_DONE, SupervisorHandle};
 pub use options::{Options, Origin};

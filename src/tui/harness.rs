@@ -37,9 +37,9 @@ use crate::{
     config::{Config, keymap::Keys, keymap::Overrides, theme::Theme},
     domain::{
         Admission, BuildPreview, CommandBody, Fleet, ImageFacts, JobId, Notice, Problem, Recipe,
-        UnixMs, VmId,
+        UnixMs, VmId, is_same_draft,
     },
-    supervisor::{Command, ConsoleKind, ImageDesk, OpenSession, SupervisorHandle, is_same_draft},
+    supervisor::{Command, ConsoleKind, ImageDesk, OpenSession, SupervisorHandle},
     term::{Control, Session, Size},
 };
 

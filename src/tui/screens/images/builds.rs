@@ -1,8 +1,7 @@
 //! Images that are made in panes: what comes of them is told, and the new one is shown.
 
 use crate::{
-    domain::{ImageView, NoticeLevel},
-    supervisor::is_same_draft,
+    domain::{ImageView, NoticeLevel, is_same_draft},
     term::PaneState,
     tui::{
         effect::{Effect, Errand},
