@@ -203,6 +203,26 @@ fn at_a_terminal_a_failed_step_is_mended_by_hand_and_tried_again() {
 }
 
 #[test]
+fn a_terminal_that_closes_ends_a_build_whatever_its_shell_runs() {
+    let test = "a_terminal_that_closes_ends_a_build_whatever_its_shell_runs";
+    let Some(home) = mounting(test, Load::Light) else { return };
+    let path = recipe(&home, "name = \"a\"\nbase = \"tiny\"\nscript = \"exit 1\"\n");
+    let words = [env!("CARGO_BIN_EXE_banger"), "images", "build", &path, "--yes"];
+    let options = ["--engine", "chroot", "--no-test-boot"];
+    let mut tui = Tui::program(&home, &[&words[..], &options[..]].concat(), (120, 50));
+    tui.see("[r]etry");
+    tui.keys("s");
+    tui.see("(image a) ~ #");
+    tui.keys("trap '' HUP; echo al\\ways; sleep 86396\n");
+    tui.see("always");
+    // As the kernel does to the first of its session.
+    tui.signal(Signal::SIGHUP);
+    assert_eq!(tui.end(), 129);
+    until_or("all has ended", || home.processes("").is_empty().then_some(()), || home.report());
+    assert_eq!((images(&home), loops(&home)), (BTreeSet::new(), Vec::new()));
+}
+
+#[test]
 fn what_older_images_have_too_much_is_taken_out_and_nothing_else() {
     let test = "what_older_images_have_too_much_is_taken_out_and_nothing_else";
     if !geteuid().is_root() {

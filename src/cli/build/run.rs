@@ -4,10 +4,12 @@ use std::{
     collections::BTreeMap,
     io::{self, Write},
     os::fd::AsFd,
+    process::Child,
     sync::{
         Arc,
         atomic::{AtomicI32, Ordering},
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -56,6 +58,9 @@ const END_OF_INPUT: u8 = 4;
 
 /// The number of SIGINT: Ctrl-C, after which a user at a terminal is asked.
 const INTERRUPT: i32 = 2;
+
+/// The number of SIGQUIT: Ctrl-\.
+const QUIT: i32 = 3;
 
 /// Builds the image of a plan.
 ///
@@ -282,7 +287,8 @@ impl Build {
             return Ok(());
         }
         say("a shell in the new image; `exit` goes on");
-        let status = engine.shell(self.plan.name.as_str())?.status();
+        let mut command = engine.shell(self.plan.name.as_str())?;
+        let status = command.spawn().and_then(|child| self.attend(child));
         take_terminal();
         // Ctrl-C in there was not meant for us.
         let _ = self.asked.compare_exchange(INTERRUPT, 0, Ordering::Relaxed, Ordering::Relaxed);
@@ -290,6 +296,22 @@ impl Build {
             say(&format!("cannot open a shell: {error}"));
         }
         self.interrupted()
+    }
+
+    /// Waits for the end of a shell. If we are to end ourselves, and not by a key that was typed in
+    /// there, what it runs is not waited for: it goes with the root.
+    fn attend(&self, mut shell: Child) -> io::Result<()> {
+        loop {
+            if shell.try_wait()?.is_some() {
+                return Ok(());
+            }
+            if !matches!(self.asked.load(Ordering::Relaxed), 0 | INTERRUPT | QUIT) {
+                // It may be gone by now.
+                let _ = shell.kill();
+                return shell.wait().map(drop);
+            }
+            thread::sleep(Duration::from_millis(LOOK_MS.into()));
+        }
     }
 
     /// Ends, if we are to.
