@@ -125,6 +125,23 @@ pub fn wrap(text: &str, columns: usize) -> Vec<String> {
     lines
 }
 
+/// A line in pieces of at most so many columns, wherever that breaks it.
+#[must_use]
+pub fn broken(line: &str, columns: usize) -> Vec<String> {
+    let mut rest = super::text::clean(line, 2_000);
+    let mut pieces = Vec::new();
+    while width(&rest) > columns {
+        let head = take_columns(&rest, columns);
+        rest.drain(..head.len());
+        pieces.push(head);
+    }
+    // An empty line stays one; the rest of a broken one may be nothing.
+    if !rest.is_empty() || pieces.is_empty() {
+        pieces.push(rest);
+    }
+    pieces
+}
+
 fn take_columns(text: &str, columns: usize) -> String {
     use unicode_width::UnicodeWidthChar;
     let mut used = 0;
@@ -212,6 +229,14 @@ mod tests {
         assert_eq!(wrap("abcdefgh i", 3), ["abc", "def", "gh", "i"]);
         assert_eq!(wrap("a\nb", 10), ["a", "b"]);
         assert_eq!(wrap("日本語", 1), ["日", "本", "語"]);
+    }
+
+    #[test]
+    fn lines_are_broken_where_the_room_ends() {
+        assert_eq!(broken("  hint: x", 6), ["  hint", ": x"]);
+        assert_eq!(broken("abcdef", 3), ["abc", "def"]);
+        assert_eq!(broken("日本語", 1), ["日", "本", "語"]);
+        assert_eq!(broken("", 4), [""]);
     }
 
     #[test]

@@ -191,6 +191,7 @@ fn a_draft_that_was_begun_during_a_build_stays() {
     // It fails, its pane is closed, and Jobs does it again.
     guest.end_with("exit code 1");
     ui.wait_until("its end", |screen| screen.contains("exit code 1"));
+    assert!(ui.screen().contains("3 c changes what is asked for"), "{}", ui.screen());
     ui.send_keys("w4r");
     let (words, guest) = ui.ran();
     assert_eq!(words, "images build /state/recipes/debian-dev.toml --yes");

@@ -71,11 +71,14 @@ fn what_failed_in_a_pane_is_run_again_and_what_runs_can_be_ended() {
     for n in 0..40 {
         guest.output(&format!("line {n}\r\n"));
     }
-    guest.output("error: no room\r\n");
+    let path = "a-directory/".repeat(8);
+    guest.output(&format!("error: {path}: no room\r\n"));
     guest.end_with("exit code 1");
     ui.wait_until("its end", |screen| screen.contains("✗ failed"));
+    // The notice of it lies above the end of the log.
+    ui.pass(Duration::from_secs(30));
     let screen = ui.screen();
-    assert!(screen.contains("error: no room"), "what it said stays\n{screen}");
+    assert!(screen.contains(": no room"), "what it said stays\n{screen}");
     assert!(screen.contains("Log  Ctrl-u Ctrl-d scroll it"), "{screen}");
     // One step back from the very beginning is seen, however far beyond it was asked for.
     ui.send_keys(&"<ctrl-u>".repeat(30));
@@ -84,9 +87,9 @@ fn what_failed_in_a_pane_is_run_again_and_what_runs_can_be_ended() {
     ui.send_keys("<ctrl-d>");
     assert!(!ui.screen().contains("line 0 "), "{}", ui.screen());
     ui.send_keys(&"<ctrl-d>".repeat(30));
-    assert!(ui.screen().contains("error: no room"), "{}", ui.screen());
+    assert!(ui.screen().contains(": no room"), "{}", ui.screen());
     ui.send_keys("<ctrl-u>");
-    assert!(!ui.screen().contains("error: no room"), "{}", ui.screen());
+    assert!(!ui.screen().contains(": no room"), "{}", ui.screen());
     assert!(screen.contains("“import disk.qcow2” was not done"), "{screen}");
     assert!(screen.contains("exit code 1"), "{screen}");
     ui.send_keys("r");

@@ -3,7 +3,7 @@
 
 use ratatui::layout::Rect;
 
-use super::steps::{draw_log, draw_problem, draw_steps, job_state, taken};
+use super::steps::{draw_log, draw_problem, draw_steps, job_state, log_rows, taken};
 use crate::{
     config::theme::Slot,
     domain::{Admission, BundleView, CommandBody, JobId, JobState, JobView, NoticeLevel},
@@ -197,6 +197,6 @@ fn draw_job(job: &JobView, area: Rect, cx: &mut Draw<'_>) {
         put(cx.buf, area.x, y, "Log", cx.theme.style(Slot::Title), area.width);
         let log =
             Rect { height: rest(y + 1).height.saturating_sub(u16::from(!over)), ..rest(y + 1) };
-        draw_log(job, 0, log, cx);
+        draw_log(&log_rows(job, log.width), 0, log, cx);
     }
 }

@@ -7,7 +7,7 @@ use ratatui::{
     layout::Rect,
 };
 
-use super::steps::{current, draw_log, draw_problem, draw_steps, job_state, taken};
+use super::steps::{current, draw_log, draw_problem, draw_steps, job_state, log_rows, taken};
 use crate::{
     config::theme::Slot,
     domain::{CommandBody, JobId, JobState, JobView},
@@ -296,12 +296,14 @@ impl Jobs {
         let run = cx.state.runs.get(job.id);
         let pane = run.and_then(|run| cx.state.panes.get(run.pane));
         let pane = if pane.is_some() { " · Enter shows its pane" } else { "" };
+        // With all three the line is longer than a narrow screen; the last line has that key, too.
+        let off = if pane.is_empty() { " · d takes it off the list" } else { "" };
         let text = format!("{glyph} {word}, {}{pane}", taken(job, cx.state.now.wall));
         let text = match &job.state {
             JobState::Failed { .. } | JobState::Cancelled => {
-                format!("{text} · r does it again · d takes it off the list")
+                format!("{text} · r does it again{off}")
             }
-            JobState::Done => format!("{text} · d takes it off the list"),
+            JobState::Done => format!("{text}{off}"),
             JobState::Queued | JobState::Running if job.cancellable => {
                 format!("{text} · x ends it")
             }
@@ -316,7 +318,8 @@ impl Jobs {
         y += draw_problem(job, rest(y), cx);
         if !job.log.is_empty() && rest(y).height > 1 {
             let end = put(cx.buf, inner.x, y, "Log", cx.theme.style(Slot::Title), inner.width);
-            let above = job.log.len().saturating_sub(usize::from(rest(y + 1).height));
+            let log = log_rows(job, inner.width);
+            let above = log.len().saturating_sub(usize::from(rest(y + 1).height));
             let back = self.back.get().min(above);
             self.back.set(back);
             let keys = |action| cx.state.keys.keys_of(self.contexts(cx.state), action);
@@ -327,7 +330,7 @@ impl Jobs {
                 let room = inner.right().saturating_sub(end + 2);
                 put(cx.buf, end + 2, y, &text, cx.theme.style(Slot::TextDim), room);
             }
-            draw_log(job, back, rest(y + 1), cx);
+            draw_log(&log, back, rest(y + 1), cx);
         }
     }
 }

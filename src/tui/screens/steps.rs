@@ -10,7 +10,7 @@ use crate::{
     tui::{
         layers::Draw,
         text::{age, width},
-        widgets::{put, put_right, spinner, wrap},
+        widgets::{broken, put, put_right, spinner, wrap},
     },
 };
 
@@ -125,16 +125,23 @@ pub fn draw_problem(job: &JobView, area: Rect, cx: &mut Draw<'_>) -> u16 {
     y - area.y
 }
 
-/// Draws the end of the job's log, `back` lines before its last.
-pub fn draw_log(job: &JobView, back: usize, area: Rect, cx: &mut Draw<'_>) {
+/// The job's log in rows of so many columns: what matters may stand at a line's end.
+#[must_use]
+pub fn log_rows(job: &JobView, columns: u16) -> Vec<String> {
+    let columns = usize::from(columns.max(1));
+    job.log.iter().flat_map(|line| broken(line, columns)).collect()
+}
+
+/// Draws the end of such rows, `back` of them before the last.
+pub fn draw_log(log: &[String], back: usize, area: Rect, cx: &mut Draw<'_>) {
     let rows = usize::from(area.height);
-    let end = job.log.len() - back.min(job.log.len().saturating_sub(rows));
+    let end = log.len() - back.min(log.len().saturating_sub(rows));
     let style = cx.theme.style(Slot::TextDim);
-    for (line, y) in job.log[end.saturating_sub(rows)..end].iter().zip(area.y..) {
+    for (line, y) in log[end.saturating_sub(rows)..end].iter().zip(area.y..) {
         put(cx.buf, area.x, y, line, style, area.width);
     }
-    if back > 0 && end < job.log.len() {
-        let below = format!(" {} more below ", job.log.len() - end);
+    if back > 0 && end < log.len() {
+        let below = format!(" {} more below ", log.len() - end);
         let row = Rect { y: area.bottom().saturating_sub(1), height: 1, ..area };
         put_right(cx.buf, row, &below, cx.theme.style(Slot::KeyHint));
     }

@@ -481,7 +481,10 @@ impl PanesScreen {
                 ("done · 3 shows it · w closes".to_owned(), Slot::KeyHint)
             }
             Some(entry) if !entry.is_alive() && entry.run().is_some() => {
-                ("r runs it again · w closes".to_owned(), Slot::KeyHint)
+                // Most often what was asked for is to be another: that is the wizard's.
+                let change = entry.run().is_some_and(|run| run.draft.is_some());
+                let change = if change { "3 c changes what is asked for · " } else { "" };
+                (format!("r runs it again · {change}w closes"), Slot::KeyHint)
             }
             Some(entry) if entry.run().is_some_and(|run| run.has_shell) && !typing => {
                 ("Enter gives it the keyboard · i opens a shell in it".to_owned(), Slot::KeyHint)
