@@ -18,7 +18,7 @@ use crate::{
         popups::whole::scrolled_by,
         state::State,
         text::width,
-        widgets::{popup, put},
+        widgets::{popup, put, wrap},
     },
 };
 
@@ -37,6 +37,12 @@ pub struct Help {
 enum Row {
     Title(&'static str),
     Entry { keys: String, doc: &'static str, why_not: Option<String> },
+}
+
+/// A line of them as it is drawn.
+enum Line<'a> {
+    Title(&'static str),
+    Entry { keys: &'a str, doc: String, ready: bool },
 }
 
 impl Help {
@@ -85,7 +91,8 @@ impl Help {
     }
 
     fn scroll(&self, action: Action, state: &State) {
-        self.top.set(scrolled_by(action, self.top.get(), self.rows(state).len(), state));
+        // How many lines there are is known when they are drawn.
+        self.top.set(scrolled_by(action, self.top.get(), usize::MAX, state));
     }
 }
 
@@ -142,34 +149,32 @@ impl Layer for Help {
     fn draw(&self, area: Rect, cx: &mut Draw<'_>) {
         let columns = area.width.saturating_sub(2).min(96);
         let rows = self.rows(cx.state);
-        let height = (rows.len() as u16).saturating_add(4).clamp(8, area.height.max(8));
-        let inner = popup(cx, area, "Help: what works here and now", columns, height);
-        let (x, right) = (inner.x + 1, inner.right().saturating_sub(1));
-        let list = inner.height.saturating_sub(2);
         let keys = rows.iter().map(|row| match row {
             Row::Entry { keys, .. } => width(keys) as u16,
             Row::Title(_) => 0,
         });
         let keys = keys.max().unwrap_or(0).clamp(8, 22);
-        let top = self.top.get().min(rows.len().saturating_sub(usize::from(list)));
+        // Beside the frame and the blanks in it.
+        let lines = lines(&rows, usize::from(columns.saturating_sub(4 + 3 + keys)));
+        let height = (lines.len() as u16).saturating_add(4).clamp(8, area.height.max(8));
+        let inner = popup(cx, area, "Help: what works here and now", columns, height);
+        let (x, right) = (inner.x + 1, inner.right().saturating_sub(1));
+        let list = inner.height.saturating_sub(2);
+        let top = self.top.get().min(lines.len().saturating_sub(usize::from(list)));
         self.top.set(top);
-        for (row, y) in rows.iter().skip(top).zip(inner.y..inner.y + list) {
-            match row {
-                Row::Title(title) => {
+        for (line, y) in lines.iter().skip(top).zip(inner.y..inner.y + list) {
+            match line {
+                Line::Title(title) => {
                     put(cx.buf, x, y, title, cx.theme.style(Slot::Title), right - x);
                 }
-                Row::Entry { keys: text, doc, why_not } => {
-                    let (key, slot) = match why_not {
-                        None => (Slot::KeyHint, Slot::Text),
-                        Some(_) => (Slot::TextDim, Slot::TextDim),
+                Line::Entry { keys: text, doc, ready } => {
+                    let (key, slot) = match ready {
+                        true => (Slot::KeyHint, Slot::Text),
+                        false => (Slot::TextDim, Slot::TextDim),
                     };
                     put(cx.buf, x + 1, y, text, cx.theme.style(key), keys);
-                    let doc = match why_not {
-                        None => (*doc).to_owned(),
-                        Some(why) => format!("{doc} - {why}"),
-                    };
                     let x = x + 3 + keys;
-                    put(cx.buf, x, y, &doc, cx.theme.style(slot), right.saturating_sub(x));
+                    put(cx.buf, x, y, doc, cx.theme.style(slot), right.saturating_sub(x));
                 }
             }
         }
@@ -177,8 +182,30 @@ impl Layer for Help {
             let text = "Nothing here has that in its name.";
             put(cx.buf, x, inner.y, text, cx.theme.style(Slot::TextDim), right - x);
         }
-        self.draw_foot(rows.len(), top + usize::from(list), inner, cx);
+        self.draw_foot(lines.len(), top + usize::from(list), inner, cx);
     }
+}
+
+/// The rows, with what each says in lines of at most `room` columns: why something does not work
+/// stands at the end.
+fn lines(rows: &[Row], room: usize) -> Vec<Line<'_>> {
+    let mut lines = Vec::new();
+    for row in rows {
+        match row {
+            Row::Title(title) => lines.push(Line::Title(title)),
+            Row::Entry { keys, doc, why_not } => {
+                let text = match why_not {
+                    None => (*doc).to_owned(),
+                    Some(why) => format!("{doc} - {why}"),
+                };
+                for (n, doc) in wrap(&text, room).into_iter().enumerate() {
+                    let keys = if n == 0 { keys.as_str() } else { "" };
+                    lines.push(Line::Entry { keys, doc, ready: why_not.is_none() });
+                }
+            }
+        }
+    }
+    lines
 }
 
 impl Help {
