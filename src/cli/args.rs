@@ -151,6 +151,10 @@ fn names(json: &str) -> Result<NamesSettings, String> {
     serde_json::from_str(json).map_err(|e| e.to_string())
 }
 
+fn seconds(text: &str) -> Result<NonZeroU64, String> {
+    text.parse().map_err(|_| "it is a number of seconds, 1 or more".to_owned())
+}
+
 fn network(word: &str) -> Result<NetworkKind, String> {
     let found = NetworkKind::ALL.into_iter().find(|kind| kind.word() == word);
     found.ok_or_else(|| format!("“{word}” is no kind of network"))
@@ -217,7 +221,8 @@ pub struct Wait {
         value_name = "SECONDS",
         num_args = 0..=1,
         require_equals = true,
-        default_missing_value = "300"
+        default_missing_value = "300",
+        value_parser = seconds
     )]
     pub wait: Option<NonZeroU64>,
 }
@@ -582,8 +587,10 @@ mod tests {
         let cli = parse("banger start web --wait=5").unwrap();
         let Some(Verb::Start(start)) = cli.verb else { panic!("{cli:?}") };
         assert_eq!(start.wait.wait.map(NonZeroU64::get), Some(5));
-        assert!(parse("banger start web --wait=0").is_err());
-        assert!(parse("banger start web --wait=soon").is_err());
+        for wrong in ["0", "soon", "-1", ""] {
+            let error = parse(&format!("banger start web --wait={wrong}")).unwrap_err();
+            assert!(error.to_string().contains("number of seconds"), "{error}");
+        }
     }
 
     #[test]
