@@ -162,7 +162,9 @@ fn a_lost_monitor_is_a_crash_that_is_cleared_up_and_can_be_started() {
     assert_eq!(world.phase(&id(1)), Some(Phase::Stopping));
     world.settle();
     assert_eq!(world.phase(&id(1)), Some(Phase::Crashed));
-    assert!(world.notices.iter().any(|n| n.text.contains("monitor was killed")));
+    assert!(
+        world.notices.iter().any(|n| n.text.starts_with("web crashed: its monitor was killed"))
+    );
     world.queued(CommandBody::Start(id(1)));
     world.settle();
     assert_eq!(world.phase(&id(1)), Some(Phase::Running));

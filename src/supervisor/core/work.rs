@@ -220,7 +220,7 @@ impl Core {
                 let text = format!("{name} is off: {sentence}");
                 self.notice(NoticeLevel::Info, Some(id.clone()), text, "");
             } else {
-                let text = format!("{name} ended by itself: {sentence}");
+                let text = format!("{name} crashed: {sentence}");
                 let hint = format!("`banger logs {name}` shows its console; `s` starts it again");
                 self.notice(NoticeLevel::Error, Some(id.clone()), text, &hint);
             }
