@@ -3,7 +3,7 @@
 #
 #   usage: ROOT=DIRECTORY WORK=DIRECTORY 10-prepare.sh
 #
-#   reads  WORK/resolv.conf, WORK/mirrors, WORK/apt.conf
+#   reads  WORK/resolv.conf, WORK/mirrors, WORK/lists/, WORK/apt.conf
 #
 # What it changes is put aside; 80-clean.sh puts it back.
 set -eu
@@ -49,4 +49,9 @@ if [ -n "$codename" ] && grep -q "^Debian|$codename|.*|$codename|main\$" "$WORK/
     sed -n "s,^Debian|${codename}[a-z-]*|\([^|]*\)|\(${codename}[a-z-]*\)|\([^|]*\)\$,deb \1 \2 \3,p" \
         "$WORK/mirrors" | grep -v -e "$codename-backports" -e "$codename-proposed" | sort -u \
         >/etc/apt/sources.list.d/banger-build.list
+    # apt sees by their times and sums what has changed since, and fetches that.
+    mkdir -p /var/lib/apt/lists
+    for list in "$WORK"/lists/*; do
+        [ ! -f "$list" ] || cp -p "$list" /var/lib/apt/lists/
+    done
 fi

@@ -51,7 +51,7 @@ say "to change: $(tr '\n' ' ' <"$WORK/difference")"
 # be written, and the other made again when all is installed, for nobody.
 apt() {
     apt-get -q -y -o Acquire::Retries=3 -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-unsafe-io \
-        -o Dir::Cache::srcpkgcache= \
+        -o Dir::Cache::srcpkgcache= -o Acquire::PDiffs=false \
         -o Dpkg::Options::=--force-confold -o Dpkg::Options::=--force-confdef \
         -o Acquire::Languages=none "$@"
 }

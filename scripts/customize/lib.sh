@@ -8,6 +8,7 @@
 #   WORK/packages     packages to have, one a line; `name-` is to go
 #   WORK/debs/        the files of packages as *.tar, for a root without apt
 #   WORK/mirrors      the host's package sources: ORIGIN|CODENAME|URI|RELEASE|COMPONENT, a line each
+#   WORK/lists/       the host's lists of those, as they are in /var/lib/apt/lists
 #   WORK/apt.conf     the host's proxies and such, as apt.conf(5) has them
 #   WORK/resolv.conf  the host's name servers; none in a VM, which has its own
 #   WORK/files.tar    files to put in, by their paths below /; WORK/files.dirs directories to make

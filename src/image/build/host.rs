@@ -1,11 +1,11 @@
-//! What the host has that a build is to use, too: mirrors, proxies, name servers.
+//! What the host has that a build is to use, too: mirrors and their lists, proxies, name servers.
 
 use std::{
     collections::BTreeSet,
     env,
     fs::{self, File},
     io::Read,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
@@ -38,6 +38,9 @@ const RELEASE_HEAD: u64 = 4096;
 pub struct Host {
     /// Its package sources: `ORIGIN|CODENAME|URI|RELEASE|COMPONENT`, a line each.
     pub mirrors: String,
+    /// Its lists of those that are Debian's: each release file before the indexes that it sums up, so
+    /// that who copies them in this order never has an index older than its release.
+    pub lists: Vec<PathBuf>,
     /// What its apt is told of proxies, and of mirrors that are behind.
     pub apt_conf: String,
     /// Its resolv.conf(5).
@@ -61,9 +64,11 @@ impl Host {
         let (lists, targets, dump) = (said(lists), said(targets), said(dump));
         // LISTS='/var/lib/apt/lists/'
         let lists = lists.trim().strip_prefix("LISTS='").and_then(|at| at.strip_suffix('\''));
+        let (mirrors, lists) = lists.map(|at| mirrors(Path::new(at), &targets)).unwrap_or_default();
         let proxy = |name: &&str| Some(((*name).to_owned(), env::var(name).ok()?));
         Self {
-            mirrors: lists.map_or_else(String::new, |at| mirrors(Path::new(at), &targets)),
+            mirrors,
+            lists,
             apt_conf: dump.lines().filter(|line| is_passed_on(line)).fold(
                 String::new(),
                 |mut all, line| {
@@ -77,8 +82,8 @@ impl Host {
         }
     }
 
-    /// As a VM is to have it: with name servers of its own, and what listens on the host's
-    /// loopback where a guest finds it.
+    /// As a VM is to have it: with name servers of its own, what listens on the host's loopback where
+    /// a guest finds it, and no lists, which are larger than what apt fetches.
     #[must_use]
     pub fn of_guest(mut self) -> Self {
         let there = |text: &str| {
@@ -87,6 +92,7 @@ impl Host {
             })
         };
         self.resolv_conf.clear();
+        self.lists.clear();
         self.apt_conf = there(&self.apt_conf);
         self.mirrors = there(&self.mirrors);
         for (_, value) in &mut self.proxies {
@@ -119,9 +125,9 @@ fn said(child: Option<Child>) -> String {
     run.map(|run| String::from_utf8_lossy(&run.stdout).into_owned()).unwrap_or_default()
 }
 
-/// The host's package sources, as [`Host::mirrors`] has them: the `targets` (lines of [`TARGET`]) of
-/// which there are lists in the directory `lists`.
-fn mirrors(lists: &Path, targets: &str) -> String {
+/// The host's package sources and their lists, as [`Host`] has them: of the `targets` (lines of
+/// [`TARGET`]) those of which there are lists in the directory `lists`.
+fn mirrors(lists: &Path, targets: &str) -> (String, Vec<PathBuf>) {
     let names: BTreeSet<String> = fs::read_dir(lists)
         .into_iter()
         .flatten()
@@ -133,7 +139,7 @@ fn mirrors(lists: &Path, targets: &str) -> String {
         let [uri, release, component, index, key] = fields[..] else { return None };
         // `MIRROR_dists_RELEASE_COMPONENT_binary-ARCH_Packages`, packed or not.
         let index = index.rsplit('/').next()?;
-        names.iter().find(|name| {
+        let packages = names.iter().find(|name| {
             name.strip_prefix(index).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         })?;
         let of_release = index.strip_suffix(&key.replace('/', "_"))?;
@@ -144,16 +150,25 @@ fn mirrors(lists: &Path, targets: &str) -> String {
         let text = String::from_utf8_lossy(&head);
         let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
         let (origin, codename) = (field("Origin: ")?.trim(), field("Codename: ")?.trim());
-        Some(format!("{origin}|{codename}|{uri}|{release}|{component}\n"))
+        // As 10-prepare.sh takes them.
+        let is_used = origin == "Debian"
+            && !["-backports", "-proposed"].iter().any(|not| codename.contains(not));
+        let files = is_used.then(|| [name, packages].map(|name| lists.join(name)));
+        Some((format!("{origin}|{codename}|{uri}|{release}|{component}\n"), files))
     };
-    let (mut seen, mut all) = (BTreeSet::new(), String::new());
-    for row in targets.lines().filter_map(row) {
+    let (mut seen, mut all, mut used) = (BTreeSet::new(), String::new(), Vec::new());
+    for (row, files) in targets.lines().filter_map(row) {
         // One for each architecture, and one of all.
         if seen.insert(row.clone()) {
             all.push_str(&row);
         }
+        for file in files.into_iter().flatten() {
+            if !used.contains(&file) {
+                used.push(file);
+            }
+        }
     }
-    all
+    (all, used)
 }
 
 #[cfg(test)]
@@ -168,6 +183,7 @@ mod tests {
         let sums = "SHA256:\n Codename: none\n".repeat(500);
         write("m_debian_dists_b_InRelease", &format!("{head}Origin: Debian\nCodename: b\n{sums}"));
         write("m_debian_dists_b_main_binary-amd64_Packages.lz4", "");
+        write("m_debian_dists_b_main_binary-all_Packages.lz4", "");
         write("o_x_dists_s_Release", "Origin: Other\nSuite: s\nCodename: c\n");
         write("o_x_dists_s_main_binary-amd64_Packages", "");
         write("n_dists_b_main_binary-amd64_Packages", "");
@@ -177,8 +193,8 @@ mod tests {
             format!("http://{uri}/|s|{component}|/nonexistent/{of}_{file}|{key}\n")
         };
         let targets = [
-            target("m/debian", "m_debian_dists_b", "main", "amd64"),
             target("m/debian", "m_debian_dists_b", "main", "all"),
+            target("m/debian", "m_debian_dists_b", "main", "amd64"),
             target("m/debian", "m_debian_dists_b", "never-fetched", "amd64"),
             target("o/x", "o_x_dists_s", "main", "amd64"),
             target("o/x", "o_x_dists_s", "main", "amd64"),
@@ -187,8 +203,15 @@ mod tests {
         ]
         .concat();
         let expected = "Debian|b|http://m/debian/|s|main\nOther|c|http://o/x/|s|main\n";
-        assert_eq!(mirrors(dir.path(), &targets), expected);
-        assert_eq!(mirrors(&dir.path().join("none"), &targets), "");
+        let (rows, lists) = mirrors(dir.path(), &targets);
+        assert_eq!(rows, expected);
+        let debians = [
+            "m_debian_dists_b_InRelease",
+            "m_debian_dists_b_main_binary-all_Packages.lz4",
+            "m_debian_dists_b_main_binary-amd64_Packages.lz4",
+        ];
+        assert_eq!(lists, debians.map(|name| dir.path().join(name)), "the release comes first");
+        assert_eq!(mirrors(&dir.path().join("none"), &targets), Default::default());
     }
 
     /// What apt says itself when it is given its time.
@@ -218,12 +241,13 @@ mod tests {
         let host = Host {
             apt_conf: "Acquire::http::Proxy \"http://localhost:3142\";".into(),
             resolv_conf: "nameserver 127.0.0.53".into(),
+            lists: vec!["/var/lib/apt/lists/x_InRelease".into()],
             proxies: vec![("http_proxy".into(), "http://127.0.0.1:8080/".into())],
             ..Host::default()
         };
         let guest = host.of_guest();
         assert!(guest.apt_conf.contains("//10.0.2.2:3142"), "{guest:?}");
         assert_eq!(guest.proxies[0].1, "http://10.0.2.2:8080/");
-        assert_eq!(guest.resolv_conf, "");
+        assert_eq!((guest.resolv_conf.as_str(), guest.lists.len()), ("", 0));
     }
 }

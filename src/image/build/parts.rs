@@ -54,6 +54,7 @@ impl Parts<'_> {
         let Self { recipe, host, .. } = self;
         fs::write(work.join("packages"), self.all_packages())?;
         fs::write(work.join("mirrors"), &host.mirrors)?;
+        write_lists(work, &host.lists);
         fs::write(work.join("apt.conf"), &host.apt_conf)?;
         fs::write(work.join("resolv.conf"), &host.resolv_conf)?;
         fs::write(work.join("script"), &recipe.script)?;
@@ -106,6 +107,26 @@ fn write_keys(work: &Path, name: &str, keys: &[String]) -> io::Result<()> {
     }
     let lines = keys.iter().fold(String::new(), |text, key| text + key.trim() + "\n");
     fs::write(work.join("keys").join(name), lines)
+}
+
+/// `lists/`: with their times, by which apt asks what has changed since. What the host's apt has taken
+/// away meanwhile is left out, and fetched.
+fn write_lists(work: &Path, lists: &[PathBuf]) {
+    let dir = work.join("lists");
+    let copy = |from: &Path, to: &Path| {
+        fs::copy(from, to)?;
+        File::options().write(true).open(to)?.set_modified(fs::metadata(from)?.modified()?)
+    };
+    if lists.is_empty() || fs::create_dir(&dir).is_err() {
+        return;
+    }
+    for from in lists {
+        let to = dir.join(from.file_name().unwrap_or_default());
+        if copy(from, &to).is_err() {
+            // What is not whole would be believed.
+            let _ = fs::remove_file(to);
+        }
+    }
 }
 
 /// `files.tar` and `files.dirs`: everything belongs to root and keeps its mode.
@@ -227,6 +248,26 @@ mod tests {
         assert_eq!(entries[2], entry("opt/tree/sub/tool", 0o755));
         assert_eq!(entries[3], entry("usr/local/bin/it", 0o755));
         assert!(work.join("steps/lib.sh").is_file() && work.join("vm").exists());
+    }
+
+    #[test]
+    fn the_hosts_lists_keep_their_times_and_those_that_are_gone_are_left_out() {
+        let dir = tempfile::tempdir().expect("temp");
+        let (there, work) = (dir.path().join("x_InRelease"), dir.path().join("work"));
+        fs::write(&there, "Origin: Debian\n").expect("list");
+        let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000);
+        File::options().write(true).open(&there).and_then(|f| f.set_modified(time)).expect("time");
+        let lists = vec![there, dir.path().join("x_main_Packages")];
+        let host = Host { lists, ..Host::default() };
+        let recipe = Recipe::default();
+        let parts = Parts { recipe: &recipe, packages: "", host: &host, in_vm: false };
+        parts.write(&work).expect("written");
+        let copy = fs::metadata(work.join("lists/x_InRelease")).expect("copied");
+        assert_eq!(copy.modified().expect("time"), time);
+        assert_eq!(fs::read_dir(work.join("lists")).expect("lists").count(), 1);
+        let none = Host::default();
+        Parts { host: &none, ..parts }.write(&work).expect("written anew");
+        assert!(!work.join("lists").exists());
     }
 
     #[test]
