@@ -153,6 +153,8 @@ kernel+=" norandmaps"
 # without the lock, in helper_vmrun). Of a clock that is set anew at each of its interrupts, that is
 # the last; one that ticks by itself goes on.
 kernel+=" nohz=off highres=off"
+# With thread=single, an interrupt that KVM injects is delivered twice when the emulator turns to the
+# other CPU just then, and the guest waits for its own lock for ever.
 # Page tables of five levels only make longer what is walked here: a guest's and, for each of its
 # steps, the host's. With erms or fsrm, a kernel copies and clears by the byte, which is emulated
 # byte by byte: 7 times as long, and a quarter of a VM's life.
