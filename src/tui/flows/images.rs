@@ -205,6 +205,38 @@ fn a_draft_that_was_begun_during_a_build_stays() {
 }
 
 #[test]
+fn a_draft_is_built_once_at_a_time() {
+    let mut ui = filled(80, 24);
+    ui.errand();
+    ui.send_keys("<enter>");
+    ui.errand();
+    let _guest = ui.ran();
+    // The draft is kept.
+    ui.errand();
+    // Built again as it is, it leads to the pane in which it is built.
+    ui.send_keys("<ctrl-]>3c");
+    ui.errand();
+    ui.send_keys("y");
+    ui.errand();
+    ui.errand();
+    ui.send_keys("<enter>");
+    ui.errand();
+    ui.errand();
+    assert_eq!((ui.app.state.screen, ui.app.state.panes.len()), (Screen::Panes, 1));
+    // As another it has to wait.
+    ui.send_keys("<ctrl-]>3c");
+    ui.errand();
+    ui.send_keys("y");
+    ui.errand();
+    ui.errand();
+    ui.send_keys("<ctrl-p><tab>!<ctrl-n>");
+    ui.send_keys("<enter>");
+    assert!(ui.screen().contains("is being built from an earlier draft"), "{}", ui.screen());
+    assert_eq!(ui.app.state.panes.len(), 1);
+    assert_eq!(ui.desk.recipes.lock().unwrap().len(), 2, "the recipe being built stays");
+}
+
+#[test]
 fn the_draft_of_what_is_built_again_after_its_pane_was_closed_goes() {
     let mut ui = filled(80, 24);
     ui.errand();

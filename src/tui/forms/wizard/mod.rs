@@ -22,7 +22,9 @@ pub use self::{
 };
 use super::{Choice, Field, Form, Kind, Outcome, TextLine};
 use crate::{
-    domain::{BuildPreview, Fleet, ImageFacts, NoticeLevel, Preset, Problem, Recipe},
+    domain::{
+        BuildPreview, Fleet, ImageFacts, NoticeLevel, Preset, Problem, Recipe, is_same_draft,
+    },
     supervisor::read_packages,
     tui::{
         action::{Action, Context},
@@ -351,11 +353,28 @@ impl Wizard {
             return;
         }
         let Some(recipe) = self.recipe.clone() else { return self.go_to_trouble(cx) };
+        if self.is_built_otherwise(cx.state) {
+            let what = format!("{} is being built from an earlier draft", recipe.name);
+            let hint = "wait for it, end it in Jobs, or give this one another name (Ctrl-p)";
+            self.problem = Some(Problem::new(what, "there can be one image of a name", hint));
+            return;
+        }
         // The build is begun when the recipe is written, which is behind the end of the preview.
         self.end_preview(cx);
         let ticket = cx.state.next_ticket();
         cx.effect(Effect::Desk(ticket, Errand::SaveRecipe(Box::new(recipe))));
         self.running = Some(ticket);
+    }
+
+    /// Whether an image of this name is being made, and not from what is typed here.
+    fn is_built_otherwise(&self, state: &State) -> bool {
+        let (name, draft) = (self.draft.name.trim(), self.draft.text());
+        let runs = state.panes.list().iter().filter(|entry| entry.is_alive());
+        let mut runs = runs.filter_map(|entry| entry.run()).filter(|run| run.is_work());
+        runs.any(|run| {
+            let same = run.draft.as_ref().is_some_and(|other| is_same_draft(other, &draft));
+            run.makes.as_deref() == Some(name) && !same
+        })
     }
 
     fn action(&mut self, action: Action, cx: &mut Cx<'_>) {
