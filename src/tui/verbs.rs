@@ -109,10 +109,16 @@ fn ask(action: Action, cx: &mut Cx<'_>) {
     // It could not write what it has to: it is not let go on for that.
     let held = vms.iter().filter(|vm| vm.phase == Phase::Paused && vm.problem.is_some()).count();
     if held > 0 && action != Action::VmKill {
-        let which = if held == vms.len() { String::new() } else { format!("{held} of them: ") };
+        let which = match (held == vms.len(), held) {
+            (true, 1) => {
+                lines.clear();
+                "It".to_owned()
+            }
+            _ => format!("{held} of them"),
+        };
         lines.push(format!(
-            "{which}paused for want of room, and turned off as it is: what it has not written \
-             to its disk is lost. Make room first to keep that."
+            "{which} cannot shut down for want of room: turned off as it is, what is not on disk yet is \
+             lost. Make room first to keep that."
         ));
     }
     if vms.len() < all {

@@ -325,6 +325,7 @@ fn a_stop_of_what_is_paused_for_want_of_room_says_what_is_lost() {
     ui.send_keys("gg<space>x");
     assert!(ui.screen().contains("Stop web?"), "{}", ui.screen());
     assert!(ui.screen().contains("Make room first"), "{}", ui.screen());
+    assert!(!ui.screen().contains("is asked to shut down"), "{}", ui.screen());
     ui.send_keys("n");
     ui.send_keys("u");
     ui.send_keys("Gx");
