@@ -1,6 +1,9 @@
 //! The whole UI as one value: events in, effects out, cells on demand.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use ratatui::{
     Frame,
@@ -79,6 +82,8 @@ pub struct App {
     effects: Vec<Effect>,
     /// Machines that are being made and whose shell is wanted.
     making: HashMap<Ticket, VmName>,
+    /// The looks at the host that were asked for.
+    looks: HashSet<Ticket>,
 }
 
 impl App {
@@ -100,6 +105,7 @@ impl App {
             grab: None,
             effects: Vec::new(),
             making: HashMap::new(),
+            looks: HashSet::new(),
         }
     }
 
@@ -150,8 +156,14 @@ impl App {
         update.redraw |= self.state.runs.follow(&self.state.panes, now.wall);
         update.effects = std::mem::take(&mut self.effects);
         for effect in &update.effects {
-            if let Effect::Command(ticket, CommandBody::Create { spec, start: true }) = effect {
-                self.making.insert(*ticket, spec.name.clone());
+            match effect {
+                Effect::Command(ticket, CommandBody::Create { spec, start: true }) => {
+                    self.making.insert(*ticket, spec.name.clone());
+                }
+                Effect::Command(ticket, CommandBody::LookAtHost) => {
+                    self.looks.insert(*ticket);
+                }
+                _ => {}
             }
         }
         update
@@ -553,11 +565,14 @@ impl App {
         if let (Some(name), Answer::Admission(Admission::Queued(job))) = (name, answer) {
             self.state.panes.await_shell(name, *job);
         }
+        let look = self.looks.remove(&ticket);
         if self.offer_all(&LayerEvent::Answer(ticket, answer)) {
             return;
         }
         match answer {
             Answer::Admission(Admission::Queued(_)) => {}
+            // That it is looked at is what was wanted, whoever asked for it.
+            Answer::Admission(Admission::Ignored(_)) if look => {}
             Answer::Admission(Admission::Ignored(why)) => {
                 self.toast(NoticeLevel::Info, why.as_str(), "");
             }

@@ -162,6 +162,14 @@ fn it_looks_when_it_is_opened_and_never_waits() {
 }
 
 #[test]
+fn that_somebody_looks_already_is_no_news_on_another_screen() {
+    let mut ui = Ui::new(80, 24, some());
+    ui.send_keys("51");
+    assert_eq!(ui.answer(Admission::Ignored("looked at already".into())), CommandBody::LookAtHost);
+    assert!(!ui.screen().contains("already"), "{}", ui.screen());
+}
+
+#[test]
 fn a_look_that_fails_says_why() {
     let mut ui = Ui::new(80, 24, some());
     ui.send_keys("5");
