@@ -39,7 +39,7 @@ pub use monitor::{
     BootMark, BootTimes, MonitorEvent, MonitorPhase, MonitorReply, MonitorRequest, MonitorStatus,
     SshEndpoint,
 };
-pub use name::VmName;
+pub use name::{VmName, name_order};
 pub use naming::{BadTemplate, CommandTemplate, NamesRoute, NamesSettings, ZONE};
 pub use net::{BRIDGE_PREFIX, NetworkKind, Subnet, TAP_PREFIX, Tag, mac, tap_name};
 pub use paths::{Layout, SOCKET_PATH_MAX, VmPaths};

@@ -1,6 +1,6 @@
 //! The name of a VM: what the user types, and the host name of the guest.
 
-use std::{fmt, str::FromStr};
+use std::{cmp::Ordering, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +28,36 @@ pub enum BadName {
     /// Starts or ends with `-`.
     #[error("a name neither starts nor ends with -")]
     Hyphen,
+}
+
+/// The order of names as people read them: `web-2` before `web-10`.
+#[must_use]
+pub fn name_order(a: &str, b: &str) -> Ordering {
+    let (mut left, mut right) = (a.as_bytes(), b.as_bytes());
+    loop {
+        match (left, right) {
+            ([x, ..], [y, ..]) if x.is_ascii_digit() && y.is_ascii_digit() => {
+                let (number, other);
+                (number, left) = digits(left);
+                (other, right) = digits(right);
+                let order = number.len().cmp(&other.len()).then_with(|| number.cmp(other));
+                if order.is_ne() {
+                    return order;
+                }
+            }
+            ([x, l @ ..], [y, r @ ..]) if x == y => (left, right) = (l, r),
+            // `web-02` and `web-2` differ, too.
+            _ => return left.cmp(right).then_with(|| a.cmp(b)),
+        }
+    }
+}
+
+/// The number at the beginning, without its leading zeros, and what follows it.
+fn digits(text: &[u8]) -> (&[u8], &[u8]) {
+    let end = text.iter().position(|c| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, rest) = text.split_at(end);
+    let zeros = number.iter().position(|c| *c != b'0').unwrap_or(number.len());
+    (&number[zeros..], rest)
 }
 
 impl VmName {
@@ -83,6 +113,19 @@ impl From<VmName> for String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_ordered_by_the_numbers_in_them() {
+        let mut names =
+            ["web-10", "db", "web-2", "web", "web-02", "web-2b", "a1-9", "a1-10", "a01-9", "web-"];
+        names.sort_by(|a, b| name_order(a, b));
+        let wanted =
+            ["a01-9", "a1-9", "a1-10", "db", "web", "web-", "web-02", "web-2", "web-2b", "web-10"];
+        assert_eq!(names, wanted);
+        let long = "9".repeat(60);
+        assert_eq!(name_order(&long, &format!("1{long}")), Ordering::Less);
+        assert_eq!(name_order("web", "web"), Ordering::Equal);
+    }
 
     #[test]
     fn names_are_dns_labels() {

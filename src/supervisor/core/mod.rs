@@ -51,7 +51,7 @@ use vm::Vm;
 
 use crate::domain::{
     CommandBody, Fleet, HostReport, HostView, ImageView, JobId, JobState, Notice, NoticeLevel,
-    Problem, UnixMs, VmId, VmView,
+    Problem, UnixMs, VmId, VmView, name_order,
 };
 
 pub use io::{CommandId, Effect, Found, ImageChange, Input, Token};
@@ -226,9 +226,9 @@ impl Core {
         self.generation += 1;
         let mut vms: Vec<Arc<VmView>> =
             self.vms.values().filter_map(|vm| vm.view().cloned()).collect();
-        vms.sort_unstable_by(|a, b| a.spec.name.cmp(&b.spec.name));
+        vms.sort_unstable_by(|a, b| name_order(a.spec.name.as_str(), b.spec.name.as_str()));
         let mut images = self.images.clone().unwrap_or_default();
-        images.sort_by(|a, b| a.name.cmp(&b.name));
+        images.sort_by(|a, b| name_order(&a.name, &b.name));
         Fleet {
             generation: self.generation,
             loaded: self.loaded,

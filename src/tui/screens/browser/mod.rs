@@ -12,11 +12,14 @@ pub use self::{
     filter::Filter,
     table::{Parts, columns, parts, rows},
 };
-use crate::tui::{
-    action::Action,
-    event::LayerEvent,
-    layers::Hit,
-    widgets::{scrolled, step},
+use crate::{
+    domain::name_order,
+    tui::{
+        action::Action,
+        event::LayerEvent,
+        layers::Hit,
+        widgets::{scrolled, step},
+    },
 };
 
 /// The most characters a filter has.
@@ -183,7 +186,7 @@ pub fn ordered<'a, T>(
         let (a, b) = (&all[*a], &all[*b]);
         let order = compare(a, b);
         let order = if reverse { order.reverse() } else { order };
-        order.then_with(|| name(a).cmp(name(b)))
+        order.then_with(|| name_order(name(a), name(b)))
     });
     places
 }

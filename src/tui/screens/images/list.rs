@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use super::filter::fits;
 use crate::{
-    domain::{Fleet, ImageView},
+    domain::{Fleet, ImageView, name_order},
     tui::{
         screens::browser::{Filter, ordered},
         state::is_older,
@@ -122,7 +122,7 @@ impl List {
 
 fn compare(a: &ImageView, b: &ImageView, sort: Sort, fleet: &Fleet) -> Ordering {
     match sort {
-        Sort::Name => a.name.cmp(&b.name),
+        Sort::Name => name_order(&a.name, &b.name),
         Sort::Origin => a.origin.word().cmp(b.origin.word()),
         Sort::Size => b.size.cmp(&a.size),
         Sort::Used => b.used.cmp(&a.used),

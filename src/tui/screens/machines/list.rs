@@ -4,7 +4,7 @@ use std::{cmp::Ordering, sync::Arc};
 
 use super::filter::fits;
 use crate::{
-    domain::{Fleet, Phase, VmId, VmView},
+    domain::{Fleet, Phase, VmId, VmView, name_order},
     tui::screens::browser::{Filter, ordered},
 };
 
@@ -78,7 +78,7 @@ impl List {
 
 fn compare(a: &VmView, b: &VmView, sort: Sort) -> Ordering {
     match sort {
-        Sort::Name => a.spec.name.cmp(&b.spec.name),
+        Sort::Name => name_order(a.spec.name.as_str(), b.spec.name.as_str()),
         Sort::State => rank(a.phase).cmp(&rank(b.phase)),
         Sort::Image => a.spec.image.cmp(&b.spec.image),
         // Amounts: the largest first.
