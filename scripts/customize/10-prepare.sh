@@ -30,6 +30,7 @@ fi
 # the only one that is reached. Sources of somebody else's stay.
 codename=$(sed -n 's/^VERSION_CODENAME="\{0,1\}\([^"]*\)"\{0,1\}$/\1/p' /etc/os-release)
 if [ -n "$codename" ] && grep -q "^Debian|$codename|.*|$codename|main\$" "$WORK/mirrors" 2>/dev/null; then
+    others=
     for list in /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources; do
         [ -f "$list" ] || continue
         uris=$(sed -n -e 's/^deb[^#]*[[:space:]]\([a-z]*:\/\/[^[:space:]]*\).*/\1/p' \
@@ -43,10 +44,20 @@ if [ -n "$codename" ] && grep -q "^Debian|$codename|.*|$codename|main\$" "$WORK/
         done
         if [ -n "$uris" ] && [ -n "$public" ]; then
             put_aside "$list"
+        else
+            others=$others$uris
         fi
     done
+    # Where nobody else's keys are trusted, the archive's keyring has the same as the single files: of
+    # those apt would make one anew for each release.
+    keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+    signed=
+    if [ -z "$others" ] && [ -s "$keyring" ] && [ ! -s /etc/apt/trusted.gpg ] &&
+        [ -z "$(find /etc/apt/trusted.gpg.d/ ! -type d ! -name 'debian-archive-*' 2>/dev/null)" ]; then
+        signed="[signed-by=$keyring] "
+    fi
     mkdir -p /etc/apt/sources.list.d
-    sed -n "s,^Debian|${codename}[a-z-]*|\([^|]*\)|\(${codename}[a-z-]*\)|\([^|]*\)\$,deb \1 \2 \3,p" \
+    sed -n "s,^Debian|${codename}[a-z-]*|\([^|]*\)|\(${codename}[a-z-]*\)|\([^|]*\)\$,deb $signed\1 \2 \3,p" \
         "$WORK/mirrors" | grep -v -e "$codename-backports" -e "$codename-proposed" | sort -u \
         >/etc/apt/sources.list.d/banger-build.list
     # apt sees by their times and sums what has changed since, and fetches that.
