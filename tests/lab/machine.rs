@@ -203,8 +203,9 @@ impl Machine {
     /// failed, if it did, as no test can make it.
     ///
     /// It may end where its kernel enters and leaves a guest, or without a word, or stand still. Seen
-    /// with QEMU 7.2 and two CPUs, when two guests run for the first time: the host comes back with
-    /// the stack of another, and what then tries to say so has none either.
+    /// with QEMU 7.2, two CPUs and two guests or more, above all when both CPUs come back from a guest
+    /// in the same moment: the host then has a stack that is not its own, and what tries to say so has
+    /// none either.
     pub fn end(mut self) -> (String, Option<String>) {
         let _ = self.script.wait();
         let said = self.stderr.take().and_then(|said| said.join().ok()).unwrap_or_default();
