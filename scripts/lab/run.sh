@@ -149,10 +149,6 @@ kernel+=" net.ifnames=0 systemd.show_status=0 lab.mode=$mode ${BANGER_LAB_APPEND
 # With norandmaps a program lies where it lay when it ran before, and what the emulator has
 # translated of it serves again: `banger ls` 0.3 s instead of 0.9.
 kernel+=" norandmaps"
-# The emulator fails where it enters and leaves guests, most of all when both CPUs do so in the same
-# moment: their clocks tick one after the other. (All of them ticking, always, with nohz=off, it
-# failed in three runs of three on a busy machine.)
-kernel+=" skew_tick=1"
 # With thread=single, an interrupt that KVM injects is delivered twice when the emulator turns to the
 # other CPU just then, and the guest waits for its own lock for ever.
 # Page tables of five levels only make longer what is walked here: a guest's and, for each of its

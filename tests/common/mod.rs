@@ -371,9 +371,17 @@ impl Home {
         fs::read_dir("/proc").expect("/proc").filter_map(|entry| of(entry.ok()?)).collect()
     }
 
-    /// The monitors.
+    /// The monitors. What one has just forked goes by its name until it runs a program of its own, and
+    /// is none.
     pub fn monitors(&self) -> BTreeSet<i32> {
-        self.processes(" monitor ")
+        let found = self.processes(" monitor ");
+        // The fourth field; the second is a name in parentheses.
+        let parent = |pid: &i32| -> Option<i32> {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
+        };
+        let is_forked = |pid: &i32| parent(pid).is_some_and(|parent| found.contains(&parent));
+        found.iter().filter(|pid| !is_forked(pid)).copied().collect()
     }
 
     /// The VMMs.
