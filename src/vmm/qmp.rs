@@ -160,7 +160,7 @@ struct Command {
 }
 
 impl Client {
-    /// Waits for the greeting and negotiates. `on_event` hears every event from then on.
+    /// Waits for the greeting and negotiates. `on_event` hears every event, those before that, too.
     ///
     /// # Errors
     /// If the other side is no QMP server.
@@ -170,9 +170,15 @@ impl Client {
     ) -> Result<Self, VmmError> {
         let mut connection =
             Connection { stream, parser: Parser::default(), heard: <_>::default() };
-        match connection.next().await? {
-            Message::Greeting => {}
-            other => return Err(VmmError::Control(format!("no greeting but {other:?}"))),
+        loop {
+            match connection.next().await? {
+                Message::Greeting => break,
+                // QEMU may start its machine before its monitor's thread has greeted, and until then
+                // sends events to whoever is connected (monitor_qapi_event_emit asks only whether
+                // capabilities are being negotiated).
+                Message::Event(event) => on_event(event),
+                other => return Err(VmmError::Control(format!("no greeting but {other:?}"))),
+            }
         }
         connection.send("qmp_capabilities", 0).await?;
         loop {

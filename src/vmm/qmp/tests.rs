@@ -197,6 +197,16 @@ async fn a_command_given_up_does_not_disturb_the_next() {
     assert_eq!(client.execute("next").await.expect("answer"), json!(2));
 }
 
+/// As QEMU does when its machine runs before its monitor's thread does.
+#[tokio::test]
+async fn events_may_come_before_the_greeting() {
+    const EVENT_FIRST: &str = "{\"event\": \"RESUME\"}\r\n{\"QMP\": {}}\r\n";
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let stream = server(EVENT_FIRST, &[NEGOTIATED]);
+    Client::start(stream, move |event| tell.send(event).expect("heard")).await.expect("start");
+    assert_eq!(told.recv().await.expect("an event").name, "RESUME");
+}
+
 #[tokio::test]
 async fn what_is_no_qmp_server_is_told() {
     for (greeting, answers, part) in [
