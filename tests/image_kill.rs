@@ -5,12 +5,17 @@ mod common;
 
 use std::{
     collections::BTreeSet,
-    fs,
+    fs::{self, File},
+    os::unix::process::CommandExt,
     process::{Command, Stdio},
 };
 
-use common::{Home, Load, Running, screen::Tui, signal, until, until_or};
-use nix::sys::signal::Signal;
+use common::{Home, Load, Running, screen::Tui, signal, skip, until, until_or};
+use nix::{
+    mount::{MntFlags, umount2},
+    sys::signal::{Signal, killpg},
+    unistd::{Pid, geteuid},
+};
 
 /// Writes a recipe into the home; its path.
 fn recipe(home: &Home, text: &str) -> String {
@@ -116,4 +121,49 @@ fn a_step_that_was_interrupted_has_ended_when_it_is_tried_again() {
     let run = debugfs.args(["-R", "stat /root/second"]).arg(disk).output().expect("debugfs");
     assert!(String::from_utf8_lossy(&run.stdout).contains("Inode:"), "{run:?}");
     home.assert_nothing_runs();
+}
+
+#[test]
+fn a_debian_that_is_killed_in_the_making_leaves_no_mount() {
+    let test = "a_debian_that_is_killed_in_the_making_leaves_no_mount";
+    if !geteuid().is_root() {
+        return skip(test, "needs root: what a normal user mounts is in a namespace anyway");
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let log = dir.path().join("log");
+    let mut command = Command::new("sh");
+    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/image/debian.sh"));
+    command.arg(dir.path().join("debian.img")).env("TMPDIR", dir.path()).stdin(Stdio::null());
+    command.stdout(Stdio::null()).stderr(File::create(&log).expect("a log"));
+    let mut script = command.process_group(0).spawn().expect("sh");
+    let mounts = |process: &str| -> Vec<String> {
+        let text = fs::read_to_string(format!("/proc/{process}/mountinfo")).unwrap_or_default();
+        let places = text.lines().filter_map(|line| line.split(' ').nth(4));
+        places
+            .filter(|place| place.starts_with(&*dir.path().to_string_lossy()))
+            .map(Into::into)
+            .collect()
+    };
+    until_or(
+        "something mounted",
+        || {
+            let ended = script.try_wait().expect("its status");
+            assert!(ended.is_none(), "{ended:?}: {}", fs::read_to_string(&log).expect("a log"));
+            let mut all = fs::read_dir("/proc").expect("/proc").flatten();
+            all.any(|entry| {
+                let process = entry.file_name();
+                process.to_str().is_some_and(|process| !mounts(process).is_empty())
+            })
+            .then_some(())
+        },
+        || fs::read_to_string(&log).expect("a log"),
+    );
+    killpg(Pid::from_raw(script.id().cast_signed()), Signal::SIGKILL).expect("killed");
+    script.wait().expect("its end");
+    let left = mounts("self");
+    // The directory is removed, and must not reach into the host.
+    for place in left.iter().rev() {
+        umount2(place.as_str(), MntFlags::MNT_DETACH).expect("unmounted");
+    }
+    assert_eq!(left, [""; 0]);
 }

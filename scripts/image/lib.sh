@@ -107,9 +107,14 @@ debian_tar() {
         http_proxy=$(apt-config dump --format '%v' Acquire::http::Proxy)
         [ -z "$http_proxy" ] || export http_proxy
     fi
-    debian_mode=unshare
-    [ "$(id -u)" != 0 ] || debian_mode=root
-    mmdebstrap --quiet --mode="$debian_mode" --variant=minbase --include="$debian_packages" \
+    debian_mode=unshare debian_alone=
+    if [ "$(id -u)" = 0 ]; then
+        debian_mode=root
+        # What it mounts in the tree goes with it, however it ends, as it does for a normal user.
+        ! unshare --mount true 2>/dev/null || debian_alone='unshare --mount --'
+    fi
+    # shellcheck disable=SC2086 # a list of words
+    $debian_alone mmdebstrap --quiet --mode="$debian_mode" --variant=minbase --include="$debian_packages" \
         --dpkgopt='path-exclude=/usr/share/man/*' \
         --dpkgopt='path-exclude=/usr/share/doc/*' \
         --dpkgopt='path-include=/usr/share/doc/*/copyright' \
